@@ -1,0 +1,1 @@
+"""Headrace: a Kubernetes operator and autoscaling controller that keeps LLM engines fed."""

@@ -1,0 +1,1 @@
+"""The InferenceService API: pydantic models, conditions and the CRD made from them (pure)."""

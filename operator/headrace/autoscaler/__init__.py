@@ -1,0 +1,1 @@
+"""How many replicas each role needs, and why: signals, capacity, demand, plan, guards (pure)."""

@@ -1,0 +1,1 @@
+"""Accelerators, measured step-time constants and model facts (data and pure functions)."""

@@ -1,0 +1,1 @@
+"""From an InferenceService to the manifests of its children (pure)."""

@@ -1,0 +1,1 @@
+"""Reads engine endpoints (shell)."""

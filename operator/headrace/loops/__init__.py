@@ -1,0 +1,1 @@
+"""The reconcile loop, the autoscale loop and the lease: the only callers of the pure core (shell)."""

@@ -1,0 +1,1 @@
+"""Diff, drain and status composition (pure)."""

@@ -1,0 +1,1 @@
+"""A discrete-event fleet that drives the very same plan functions (pure; generators are passed in)."""
