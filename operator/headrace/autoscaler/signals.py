@@ -71,7 +71,7 @@ class FinishedRequest:
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What only our own engine keeps (`/headrace/state`). Arrivals and finished requests: the recent ones, newest last."""
+    """What only our own engine keeps (`/headrace/state`). Arrivals and finished: the recent ones, newest last."""
 
     at: float  # epoch seconds, the engine's clock
     started_at: float
