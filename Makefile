@@ -1,0 +1,61 @@
+# One target per habit. `make demo` and `make test` set up what they need; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+UV := tools/uv
+RUN := $(UV) run --no-sync
+PYTEST := $(RUN) python -m pytest
+SOURCES := operator engine_image e2e tests tools
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: ## Python environment, Debian packages and Kubernetes binaries (first run: about 10 minutes)
+	@$(UV) sync --quiet
+	@$(RUN) headrace-cluster prepare --install
+
+.PHONY: demo
+demo: setup ## A served, autoscaled model on a real Kubernetes, with a report at the end (KEEP=1 leaves it up)
+	$(RUN) python -m e2e.demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: setup check unit e2e ## Everything that must pass before a change lands
+
+.PHONY: check
+check: ## Format, lint, types, import contracts, generated files
+	$(RUN) ruff format --check $(SOURCES)
+	$(RUN) ruff check $(SOURCES)
+	$(RUN) mypy
+	$(RUN) lint-imports
+	$(RUN) headrace crd verify
+
+.PHONY: unit
+unit: ## Unit, property and component tests
+	$(PYTEST) tests
+
+.PHONY: e2e
+e2e: ## The end-to-end subset on the embedded Kubernetes (at most six real engine starts)
+	$(PYTEST) e2e/scenarios -m 'not full' --timeout 900
+
+.PHONY: e2e-full
+e2e-full: setup ## Every end-to-end scenario, with real engines throughout
+	$(PYTEST) e2e/scenarios --timeout 1800
+
+.PHONY: update
+update: ## Regenerate what is generated: CRD, API reference, golden manifests; format the code
+	$(RUN) headrace crd update
+	HEADRACE_UPDATE_GOLDEN=1 $(PYTEST) tests/unit/desired -q
+	$(RUN) ruff format $(SOURCES)
+	$(RUN) ruff check --fix $(SOURCES)
+
+.PHONY: bench-plan
+bench-plan: ## CPU time of one plan over 1,000 to 10,000 services (OUT=dir)
+	$(RUN) python -m e2e.benchmarks.bench_plan $(if $(OUT),--out $(OUT))
+
+.PHONY: clean
+clean: ## Stop clusters and remove what the build made in this folder (caches stay)
+	-$(RUN) headrace-cluster down --all
+	rm -rf .venv demo-report bench-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
