@@ -1,0 +1,160 @@
+"""What happens to the children of an InferenceService on a real API server and kubelet, with the stand-in engine."""
+
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+import yaml
+
+from e2e.support.kubectl import Kubectl, Object, condition, is_true, wait_for
+from e2e.support.operator_process import OperatorProcess, leader
+from headrace_cluster import Cluster
+
+pytestmark = [pytest.mark.cluster]
+Service = Callable[..., Object]
+CHILD_KINDS = "deployments,services,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
+LEASE_S = 6.0
+
+
+def ready(kubectl: Kubectl, name: str = "chat") -> Object:
+    return wait_for(
+        f"InferenceService {name} to be Ready",
+        lambda: s if is_true(s := kubectl.get("infsvc", name), "Ready") else None,
+        timeout_s=120,
+    )
+
+
+def spec_of(kubectl: Kubectl, deployment: str) -> Object:
+    spec: Object = (kubectl.get("deployment", deployment) or {"spec": {}})["spec"]
+    return spec
+
+
+def versions(kubectl: Kubectl) -> dict[str, str]:
+    """resourceVersion by kind/name of everything that belongs to the service, itself included."""
+    objects = kubectl.list(CHILD_KINDS, "headrace.dev/service=chat") + kubectl.list("infsvc")
+    return {f"{o['kind']}/{o['metadata']['name']}": o["metadata"]["resourceVersion"] for o in objects}
+
+
+def test_applied_service_becomes_ready_and_steady_state_writes_nothing(
+    namespace: Kubectl, operator: OperatorProcess, standin_service: Service
+) -> None:
+    namespace.apply(standin_service())
+    service = ready(namespace)
+    assert service["status"]["observedGeneration"] == service["metadata"]["generation"]
+    assert service["status"]["resolved"]["slo"]["percentile"] == 95, "defaults are echoed in status.resolved"
+    time.sleep(15)  # the last transitions of a start settle
+    before = versions(namespace)
+    assert len(before) > 10
+    namespace.apply(standin_service())
+    time.sleep(60)
+    assert versions(namespace) == before
+
+
+def test_deleted_child_comes_back_and_edited_field_is_repaired(
+    namespace: Kubectl, operator: OperatorProcess, standin_service: Service
+) -> None:
+    namespace.apply(standin_service())
+    ready(namespace)
+    old = namespace.get("service", "chat")
+    assert old is not None
+    namespace.delete("service", "chat")
+    uid = old["metadata"]["uid"]
+    wait_for("the Service to come back", lambda: (namespace.get("service", "chat") or old)["metadata"]["uid"] != uid)
+
+    namespace.patch("deployment", "chat-gateway", {"spec": {"template": {"spec": {"serviceAccountName": "default"}}}})
+    wait_for(
+        "the gateway's ServiceAccount to be repaired",
+        lambda: spec_of(namespace, "chat-gateway")["template"]["spec"]["serviceAccountName"] == "chat-gateway",
+    )
+
+
+def test_replicas_set_by_another_writer_are_adopted_as_a_floor(
+    namespace: Kubectl, operator: OperatorProcess, standin_service: Service
+) -> None:
+    namespace.apply(standin_service())
+    ready(namespace)
+    namespace.run("scale", "deployment/chat-decode", "--replicas=2")
+    pods = "headrace.dev/service=chat,headrace.dev/role=decode"
+    wait_for("two decode pods", lambda: [is_true(p, "Ready") for p in namespace.list("pods", pods)] == [True, True])
+    time.sleep(8)  # several autoscale ticks: it must not be fought
+    assert spec_of(namespace, "chat-decode")["replicas"] == 2
+    # The floor lasts one scale-down window; then the idle pool shrinks to its minimum.
+    wait_for("the floor to end", lambda: spec_of(namespace, "chat-decode")["replicas"] == 1, timeout_s=120)
+
+
+def test_topology_switch_leaves_no_orphan(
+    namespace: Kubectl, operator: OperatorProcess, standin_service: Service
+) -> None:
+    namespace.apply(standin_service(topology="Aggregated"))
+    ready(namespace)
+    assert namespace.get("deployment", "chat-worker")
+    namespace.run("replace", "-f", "-", stdin=yaml.safe_dump(standin_service(topology="Disaggregated")))
+    wait_for("the worker pool to go", lambda: namespace.get("deployment", "chat-worker") is None)
+    ready(namespace)
+    left = {o["metadata"]["name"] for o in namespace.list(CHILD_KINDS, "headrace.dev/service=chat")}
+    assert not {name for name in left if "worker" in name}
+    assert {"chat-prefill", "chat-decode"} <= left
+
+
+def test_foreground_delete_ends_and_nothing_is_recreated(
+    namespace: Kubectl, operator: OperatorProcess, standin_service: Service
+) -> None:
+    namespace.apply(standin_service())
+    ready(namespace)
+    namespace.delete("infsvc", "chat", "--cascade=foreground", "--timeout=120s")
+    assert namespace.get("infsvc", "chat") is None
+    wait_for("the children to go", lambda: not namespace.list(CHILD_KINDS, "headrace.dev/service=chat"))
+    time.sleep(5)
+    assert not namespace.list(CHILD_KINDS, "headrace.dev/service=chat")
+
+
+def test_operator_killed_mid_apply_and_restarted_converges(
+    namespace: Kubectl, start_operator: Callable[[str], OperatorProcess], standin_service: Service
+) -> None:
+    first = start_operator("killed")
+    namespace.apply(standin_service())
+    wait_for("the first child", lambda: namespace.list(CHILD_KINDS, "headrace.dev/service=chat"), interval_s=0.05)
+    first.stop(signal.SIGKILL)
+    start_operator("successor")
+    ready(namespace)
+
+
+def test_second_operator_takes_over_within_the_lease_time(
+    kubectl: Kubectl, start_operator: Callable[[str], OperatorProcess]
+) -> None:
+    first = start_operator("first")
+    wait_for("the first to lead", lambda: leader(kubectl) == "first")
+    start_operator("second")
+    time.sleep(3)
+    assert leader(kubectl) == "first"
+    first.stop(signal.SIGKILL)
+    wait_for("the second to lead", lambda: leader(kubectl) == "second", timeout_s=LEASE_S + 4)
+
+
+def test_stopped_leader_that_continues_after_its_lease_writes_nothing(
+    namespace: Kubectl, start_operator: Callable[[str], OperatorProcess], standin_service: Service, kubectl: Kubectl
+) -> None:
+    namespace.apply(standin_service())
+    stale = start_operator("stale")
+    ready(namespace)
+    stale.signal(signal.SIGSTOP)
+    time.sleep(LEASE_S + 2)
+    namespace.delete("service", "chat")  # bait: a leader would recreate it
+    stale.signal(signal.SIGCONT)
+    stale.process.wait(30)  # type: ignore[union-attr]
+    assert stale.process.returncode != 0, "lost leadership ends the process"  # type: ignore[union-attr]
+    assert namespace.get("service", "chat") is None
+    start_operator("heir")
+    wait_for("the heir to repair it", lambda: namespace.get("service", "chat"))
+
+
+def test_api_server_restart_is_survived(
+    namespace: Kubectl, operator: OperatorProcess, standin_service: Service, cluster: Cluster
+) -> None:
+    namespace.apply(standin_service())
+    ready(namespace)
+    cluster.restart("apiserver")
+    namespace.delete("service", "chat")
+    wait_for("repair after the API server is back", lambda: namespace.get("service", "chat"), timeout_s=90)
+    assert condition(namespace.get("infsvc", "chat"), "Ready").get("status") == "True"
