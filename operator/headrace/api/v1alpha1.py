@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from headrace.api.base import API_VERSION, CEL_KEY, KIND, ApiModel, cel
 from headrace.api.errors import Problem, SpecError, from_validation_error
@@ -18,6 +26,7 @@ from headrace.api.pods import LocalReference
 from headrace.api.pools import Autoscaling, Pool
 from headrace.api.roles import AGGREGATED_ROLES, DISAGGREGATED_ROLES, Role
 from headrace.api.serving import Engine, Gateway, KVCache
+from headrace.catalog.accelerators import UnknownAccelerator, lookup
 
 
 class Topology(StrEnum):
@@ -25,6 +34,14 @@ class Topology(StrEnum):
 
     AGGREGATED = "Aggregated"
     DISAGGREGATED = "Disaggregated"
+
+
+def _known_accelerator(name: str) -> str:
+    try:
+        lookup(name)
+    except UnknownAccelerator as error:
+        raise ValueError(f"{error} Set one of these") from None
+    return name
 
 
 class InferenceServiceSpec(ApiModel):
@@ -55,7 +72,11 @@ class InferenceServiceSpec(ApiModel):
     model: Model
     """Which model is served."""
 
-    accelerator: Annotated[str, StringConstraints(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+    accelerator: Annotated[
+        str,
+        StringConstraints(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
+        AfterValidator(_known_accelerator),
+    ]
     """What engines run on: an entry of the accelerator catalogue, for example nvidia-h100, or cpu."""
 
     topology: Topology = Topology.AGGREGATED
