@@ -1,6 +1,7 @@
 """Settings of the operator process, from the environment (`HEADRACE_<FIELD>`): each with unit, default and why."""
 
 import os
+import secrets
 import socket
 from collections.abc import Mapping
 from typing import Literal, Self
@@ -24,8 +25,8 @@ class Settings(BaseModel):
     """Namespaces to serve, comma-separated in the environment; empty: all. Named ones need only namespaced RBAC."""
     operator_namespace: str = "headrace-system"
     """Where the Lease lives. Pods set it from their own namespace (downward API)."""
-    identity: str = Field(default_factory=socket.gethostname)
-    """Name of this process in the Lease. In a pod the host name is the pod's name, which is unique."""
+    identity: str = Field(default_factory=lambda: f"{socket.gethostname()}_{secrets.token_hex(4)}")
+    """Name of this process in the Lease: host (in a pod, the pod) and a suffix, as two processes may share a host."""
     prometheus_url: str | None = None
     """Base URL of Prometheus. None: signals come from the engines alone."""
 

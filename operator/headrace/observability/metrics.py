@@ -39,13 +39,13 @@ class Metrics:
         )
         self.reconcile_errors = Counter(
             "headrace_reconcile_errors_total",
-            "Reconcile passes that failed. reason: class of the error (Conflict, Invalid, Forbidden, Unavailable, ...).",
+            "Reconcile passes that failed. reason: class of the error (Conflict, Invalid, Forbidden, ...).",
             ("reason",),
             registry=registry,
         )
         self.changes = Counter(
             "headrace_changes_total",
-            "Child objects by what a pass did. action: applied (written), skipped (already as wanted), pruned (deleted).",
+            "Child objects by what a pass did. action: applied (written), skipped (as wanted), pruned (deleted).",
             ("action", "kind"),
             registry=registry,
         )
@@ -67,6 +67,13 @@ class Metrics:
             ("reason",),
             registry=registry,
         )
+        self.last_tick = Gauge(
+            "headrace_loop_last_tick_timestamp_seconds",
+            "When a loop last came round (epoch seconds). loop: reconcile, autoscale or resync.",
+            ("loop",),
+            registry=registry,
+        )
+        self.ticks: dict[str, float] = {}  # the same, for the liveness check
         self.desired_replicas = Gauge(
             "headrace_desired_replicas",
             "Replicas that the autoscaler wants for a role, also in the modes in which someone else writes them.",
@@ -91,6 +98,11 @@ class Metrics:
             (*_ROLE, "reason"),
             registry=registry,
         )
+
+    def ticked(self, loop: str, now: float) -> None:
+        """A loop came round: liveness fails when one that has begun to tick stops."""
+        self.ticks[loop] = now
+        self.last_tick.labels(loop).set(now)
 
     def forget(self, service: Key) -> None:
         """Drop every series of a deleted service."""
