@@ -1,0 +1,139 @@
+"""What engines and gateways answer, read into typed samples. Whatever is malformed is an error, never a zero."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from headrace.autoscaler.signals import ArrivalBin, EngineLoad, EngineState, FinishedRequest, RunningStream
+
+_DISAGGREGATION = {
+    "prefill_bootstrap_requests": "prefill_bootstrap_queue_reqs",
+    "prefill_inflight_requests": "prefill_inflight_queue_reqs",
+    "decode_prealloc_requests": "decode_prealloc_queue_reqs",
+    "decode_transfer_requests": "decode_transfer_queue_reqs",
+    "decode_retracted_requests": "decode_retracted_queue_reqs",
+}
+
+
+class MalformedError(ValueError):
+    """An answer that does not have the form it should have: the sample counts as missing."""
+
+
+def parse_loads(answer: Any) -> EngineLoad:
+    """`/v1/loads` (SGLang 0.5.23, format=json), its data-parallel ranks aggregated to the replica.
+
+    Counts and tokens add up over the ranks. Busy time is the ranks' mean, so that tokens over busy seconds is the rate
+    of the whole replica: two ranks that each prefilled 1,000 tokens in 1 s gave 2,000 tokens/s.
+    """
+    try:
+        rows = answer["loads"]
+        if not rows:
+            raise MalformedError("no rank reported")
+        return _aggregate(rows)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MalformedError(f"/v1/loads: {_why(error)}") from None
+
+
+def parse_state(answer: Any) -> EngineState:
+    """`/headrace/state`, version 1."""
+    try:
+        if answer["version"] != 1:
+            raise MalformedError(f"version {answer['version']} is not known")
+        return _state(answer)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MalformedError(f"/headrace/state: {_why(error)}") from None
+
+
+def parse_workers(answer: Any) -> frozenset[str]:
+    """The hosts on a gateway's worker list (`GET /workers`)."""
+    try:
+        workers = answer["workers"] if isinstance(answer, Mapping) else answer
+        return frozenset(_host(worker["url"]) for worker in workers)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MalformedError(f"/workers: {_why(error)}") from None
+
+
+def parse_exposition(text: str, names: Iterable[str]) -> dict[str, float]:
+    """The sums over their series of some metrics in Prometheus' text format; metrics that are absent are left out."""
+    wanted, sums = set(names), dict[str, float]()
+    for line in text.splitlines():
+        name = line.partition("{")[0].partition(" ")[0]
+        if name in wanted:
+            try:
+                sums[name] = sums.get(name, 0.0) + float(line.rpartition("}")[2].split()[-1])
+            except (ValueError, IndexError):
+                raise MalformedError(f"/metrics: {line[:80]!r} has no number") from None
+    return sums
+
+
+def _aggregate(rows: Sequence[Mapping[str, Any]]) -> EngineLoad:
+    disaggregation = [row.get("disaggregation") or {} for row in rows]
+    busy_us = _optional(rows, "total_prefill_busy_us")
+    hit_rates = [float(row["cache_hit_rate"]) for row in rows if row.get("cache_hit_rate") is not None]
+    waiting_tokens = _optional(rows, "num_waiting_uncached_tokens")
+    prefilled = _optional(rows, "total_prefill_uncached_tokens")
+    return EngineLoad(
+        running_requests=_sum(rows, "num_running_reqs"),
+        waiting_requests=_sum(rows, "num_waiting_reqs"),
+        used_tokens=_sum(rows, "num_used_tokens"),
+        max_total_tokens=_sum(rows, "max_total_num_tokens"),
+        max_running_requests=_sum(rows, "max_running_requests"),
+        waiting_uncached_tokens=None if waiting_tokens is None else int(waiting_tokens),
+        prefill_uncached_tokens_total=None if prefilled is None else int(prefilled),
+        prefill_busy_s_total=None if busy_us is None else busy_us / 1e6 / len(rows),
+        decode_moments=_moments([row.get("decode_moments") for row in rows]),
+        cache_hit_rate=sum(hit_rates) / len(hit_rates) if hit_rates else None,
+        **{field: sum(int(part.get(key, 0)) for part in disaggregation) for field, key in _DISAGGREGATION.items()},
+    )
+
+
+def _sum(rows: Sequence[Mapping[str, Any]], key: str) -> int:
+    values = [int(row[key]) for row in rows]
+    if min(values) < 0:
+        raise MalformedError(f"{key} is negative")
+    return sum(values)
+
+
+def _optional(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    values = [row.get(key) for row in rows]
+    return None if any(value is None for value in values) else float(sum(values))  # type: ignore[arg-type]
+
+
+def _moments(sums: Sequence[Sequence[float] | None]) -> tuple[float, ...] | None:
+    if any(part is None for part in sums):
+        return None
+    return tuple(float(sum(column)) for column in zip(*(part or () for part in sums), strict=True))
+
+
+def _state(answer: Mapping[str, Any]) -> EngineState:
+    running = tuple(RunningStream(int(s["prompt_tokens"]), int(s["age_tokens"])) for s in answer["running"])
+    totals = answer.get("totals") or {}
+    return EngineState(
+        at=float(answer["at"]),
+        started_at=float(answer["started_at"]),
+        queued_tokens=int(answer["queued_tokens"]),
+        arrivals=tuple(
+            ArrivalBin(int(b["at"]), int(b["class"]), int(b["count"]), int(b["prompt_tokens"]), int(b["cached_tokens"]))
+            for b in answer["arrivals"]
+        ),
+        running=running,
+        running_total=int(answer.get("running_total", len(running))),
+        finished=tuple(
+            FinishedRequest(int(f["class"]), int(f["prompt_tokens"]), int(f["output_tokens"]))
+            for f in answer["finished"]
+        ),
+        arrivals_total=int(totals.get("arrivals", 0)),
+        finished_total=int(totals.get("finished", 0)),
+    )
+
+
+def _host(url: str) -> str:
+    """The host of a worker's URL; a data-parallel worker has its rank after an @: http://10.0.0.1:30000@2."""
+    host = urlsplit(url.rpartition("@")[0] or url).hostname
+    if not host:
+        raise MalformedError(f"{url!r} is not a URL")
+    return host
+
+
+def _why(error: Exception) -> str:
+    return f"field {error} is missing" if isinstance(error, KeyError) else str(error)
