@@ -37,12 +37,15 @@ class Model(ApiModel):
         AfterValidator(lambda text: parse_source(text).text),
     ] = Field(
         json_schema_extra={
-            "pattern": SOURCE_PATTERN,
             CEL_KEY: [
+                cel(
+                    f"self.matches(r'{SOURCE_PATTERN}') && !self.matches(r'/[.][.](/|$)')",
+                    "must be hf://ORG/NAME, pvc://CLAIM/PATH or file:///PATH, for example hf://Qwen/Qwen3-8B",
+                ),
                 cel(
                     "self == oldSelf",
                     "is immutable: one InferenceService serves one model; create another InferenceService",
-                )
+                ),
             ],
         }
     )

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from headrace.api.base import CEL_KEY, cel
 
+# The API server checks these by CEL and not by `pattern`: the user then reads a sentence and not an expression.
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][0-9]+)?$"
 
@@ -67,9 +68,13 @@ Duration = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "pattern": DURATION_PATTERN,
             "maxLength": _MAX_LENGTH,
-            CEL_KEY: [cel("duration(self) > duration('0s')", "must be above zero")],
+            CEL_KEY: [
+                cel(
+                    f"self.matches(r'{DURATION_PATTERN}') && duration(self) > duration('0s')",
+                    'must be a duration above zero; set one such as "2s", "50ms" or "1m30s"',
+                )
+            ],
         }
     ),
 ]
@@ -77,5 +82,16 @@ Quantity = Annotated[
     str,
     BeforeValidator(_quantity_text),
     AfterValidator(_check_quantity),
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": QUANTITY_PATTERN, "maxLength": _MAX_LENGTH}),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "maxLength": _MAX_LENGTH,
+            CEL_KEY: [
+                cel(
+                    f"type(self) == int ? self >= 0 : self.matches(r'{QUANTITY_PATTERN}')",
+                    'must be a quantity; set one such as "2", "500m" or "16Gi"',
+                )
+            ],
+        }
+    ),
 ]
