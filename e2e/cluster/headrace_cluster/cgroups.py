@@ -123,9 +123,15 @@ def parse(mountinfo: str) -> Cgroups | None:
     return Cgroups(2, (v2,)) if v2 is not None else None
 
 
+def find() -> Cgroups | None:
+    """The machine's cgroup trees, if it has any."""
+    mountinfo = Path("/proc/self/mountinfo")
+    return parse(mountinfo.read_text()) if mountinfo.exists() else None
+
+
 def detect() -> Cgroups:
     """The machine's cgroup trees; raises ClusterError when there are none that can be written."""
-    found = parse(Path("/proc/self/mountinfo").read_text())
+    found = find()
     if found is None:
         raise ClusterError(
             "No cgroup tree is mounted at /sys/fs/cgroup, so pods can't be limited: mount cgroup2 there."

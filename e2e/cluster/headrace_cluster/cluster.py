@@ -168,7 +168,7 @@ class Cluster:
             self.layout.record.unlink()
             self.layout.state.rmdir()
             return
-        if record is None and not self.layout.state.exists():
+        if not self._node.traces():
             return
         checks.require_root()
         self._node.clear()

@@ -98,6 +98,13 @@ class Node:
             raise ClusterError(f"`{' '.join(command)}` failed in the node: {done.stderr.strip()}")
         return done
 
+    def traces(self) -> bool:
+        """Is anything of the node there: state on disk or cgroups, living or left by a killed run?"""
+        if self._layout.state.exists():
+            return True
+        trees = cgroups.find()
+        return trees is not None and any(folder.exists() for folder in trees.folders(self._layout.scope))
+
     def clear(self, *, keep_logs: bool = False) -> None:
         """End every process of the node and remove what it had; harmless when there is nothing."""
         trees = cgroups.detect()
