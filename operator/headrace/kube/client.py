@@ -64,10 +64,11 @@ async def connect(max_connections: int) -> AsyncIterator[k8s.ApiClient]:
     configuration = k8s.Configuration(connection_pool_maxsize=max_connections)
     configuration.retries = 0  # retries are decided here, where errors are understood
     try:
-        if "KUBECONFIG" not in os.environ and "KUBERNETES_SERVICE_HOST" in os.environ:
+        path = os.environ.get("KUBECONFIG")
+        if not path and "KUBERNETES_SERVICE_HOST" in os.environ:
             k8s_config.load_incluster_config(client_configuration=configuration)
         else:
-            await k8s_config.load_kube_config(client_configuration=configuration)
+            await k8s_config.load_kube_config(config_file=path or None, client_configuration=configuration)
     except k8s_config.ConfigException as error:
         raise Unavailable(f"no way to an API server: {error}; set KUBECONFIG or run in a pod") from error
     async with k8s.ApiClient(configuration) as api:
@@ -184,7 +185,10 @@ class KubeClient:
             wait=self._wait,
             reraise=True,
         )
-        return await retrying(call)
+        async for attempt in retrying:
+            with attempt:
+                return await call()
+        raise AssertionError("tenacity re-raises the last error")
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         ceiling = min(RETRY_MAX_S, RETRY_MIN_S * 2**state.attempt_number)  # 0.2, 0.4, 0.8, ... 5 s

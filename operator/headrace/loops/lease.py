@@ -208,7 +208,7 @@ class Elector:
             await self._renew_forever()
         except NotLeader as lost:
             self.gate.close()
-            log.error("leadership lost", identity=self._identity, error=lost.message)
+            log.warning("leadership lost", identity=self._identity, error=lost.message)
             raise
 
     async def _renew_forever(self) -> None:

@@ -37,8 +37,8 @@ class TokenBucket:
 class WorkQueue:
     """Level-triggered: a key says "look again", not what happened. Used from one event loop only.
 
-    An `add` while the key runs makes it run once more afterwards. An `add` while the key waits out a back-off runs it at
-    once: something has changed, perhaps the very thing that made it fail.
+    An `add` while the key runs makes it run once more afterwards. An `add` while the key waits out a back-off runs it
+    at once: something has changed, perhaps the very thing that made it fail.
     """
 
     def __init__(self, *, rate: float, backoff_base_s: float, backoff_max_s: float, rng: random.Random) -> None:
