@@ -1,1 +1,1 @@
-"""Reads model files (shell)."""
+"""Where models come from (shell): their config.json, and from it the facts that sizing needs."""

@@ -10,10 +10,10 @@ pass, the second after the first: nothing has to be remembered across a restart.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headrace.autoscaler.decision import RoleTarget
-from headrace.autoscaler.signals import EngineLoad
+from headrace.autoscaler.signals import EngineLoad, EngineState
 from headrace.reconcile.pods import PodView
 from headrace.reconcile.replicas import Bounds
 
@@ -87,6 +87,16 @@ def work(load: EngineLoad) -> int:
         + load.decode_transfer_requests
         + load.decode_retracted_requests
     )
+
+
+def with_streams(load: EngineLoad | None, state: EngineState | None) -> EngineLoad | None:
+    """The load, raised to what the engine's own front counts.
+
+    The scheduler's snapshot may be a moment older than a request that the front has just accepted.
+    """
+    if load is None or state is None or work(load) > 0:
+        return load
+    return replace(load, running_requests=state.running_total, waiting_requests=1 if state.queued_tokens else 0)
 
 
 def step(

@@ -1,0 +1,300 @@
+"""One pass over one service: observe, build, diff, write, drain, report. All it knows it reads anew."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from headrace.api.conditions import ConditionReason
+from headrace.api.errors import SpecError
+from headrace.api.pools import ScalingMode
+from headrace.api.roles import Role
+from headrace.api.status import InferenceServiceStatus
+from headrace.api.v1alpha1 import InferenceService
+from headrace.autoscaler.decision import Decision
+from headrace.autoscaler.signals import PoolState
+from headrace.catalog.accelerators import UnknownAccelerator
+from headrace.clock import Clock
+from headrace.desired.build import build, initial_replicas
+from headrace.desired.settings import DesiredSettings
+from headrace.engines.client import EngineClient
+from headrace.kube.events import EventRecorder
+from headrace.kube.interface import Conflict, Forbidden, Invalid, Kube, Manifest
+from headrace.kube.kinds import CHILD_KINDS, INFERENCE_SERVICE, lookup
+from headrace.loops.book import DecisionBook
+from headrace.loops.drain import Engines, ScaleRequest, ScaleResult, scale_pool
+from headrace.loops.keys import ROLE_LABEL, Key
+from headrace.loops.observe import list_pods, observe_children
+from headrace.loops.report import StatusWriter, status_of
+from headrace.loops.stores import PodStore
+from headrace.modelsource.config import read_model
+from headrace.observability.metrics import Metrics
+from headrace.reconcile.diff import STRUCTURE_MANAGER, Actions, Ref, diff
+from headrace.reconcile.health import PoolFacts
+from headrace.reconcile.limits import bounds_of
+from headrace.reconcile.pods import PodView, view
+from headrace.reconcile.replicas import SCALE_MANAGER, Bounds, read_scale, scale_manifest
+from headrace.reconcile.rollout import creation_problem, prune_hold, revision_of, rolling
+from headrace.reconcile.status import Facts, Stall, compose, refuse
+from headrace.reconcile.transitions import News
+from headrace.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+GATEWAY = "gateway"
+DRAIN_POLL_S = 1.0  # between two looks at a draining engine: its accelerator is paid for meanwhile
+CAPACITY_S = 60.0  # capacity figures move all the time; once a minute is often enough for a reader
+_ORDER = {kind.kind: index for index, kind in enumerate(CHILD_KINDS)}
+
+
+@dataclass(slots=True)
+class Pass:
+    """What one pass gathers on its way."""
+
+    key: Key
+    manifest: Manifest
+    service: InferenceService
+    before: InferenceServiceStatus
+    now: float
+    children: dict[Ref, Manifest] = field(default_factory=dict)
+    pods: dict[str, list[PodView]] = field(default_factory=dict)  # by role, gateways too
+    stays: dict[Role, int] = field(default_factory=dict)
+    stall: Stall | None = None
+    pending: str = ""
+    busy: bool = False
+    notes: list[News] = field(default_factory=list)
+
+    def deployment(self, role: str) -> Manifest | None:
+        """The live Deployment of a role, if it is ours."""
+        for ref, child in self.children.items():
+            labels = child["metadata"].get("labels") or {}
+            if ref.kind == "Deployment" and labels.get(ROLE_LABEL) == role and _is_owned(child, self.service.uid):
+                return child
+        return None
+
+
+class Reconciler:
+    """Brings the children of one service to what its spec asks for, and says in its status how far that is."""
+
+    def __init__(  # noqa: PLR0917  wired once, by name
+        self,
+        kube: Kube,
+        settings: Settings,
+        clock: Clock,
+        book: DecisionBook,
+        pods: PodStore,
+        recorder: EventRecorder,
+        metrics: Metrics,
+        *,
+        engines: Engines | None = None,
+    ) -> None:
+        self._kube = kube
+        self._settings = settings
+        self._clock = clock
+        self._book = book
+        self._pods = pods
+        self._status = StatusWriter(kube, recorder)
+        self._metrics = metrics
+        self._engines = engines or EngineClient(clock)
+        self._desired = desired_settings(settings)
+        self._capacity_at: dict[Key, float] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One pass. Seconds until the next one, None: when something happens. Raises KubeError for a later retry."""
+        manifest = await self._kube.get(INFERENCE_SERVICE, key.namespace, key.name)
+        if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+            self._forget(key)
+            return None
+        now = self._clock.now()
+        before = status_of(manifest)
+        try:
+            service = InferenceService.parse(manifest)
+            desired = build(service, self._desired)
+        except UnknownAccelerator as error:
+            await self._refuse(manifest, before, Stall("UnknownAccelerator", f"spec.accelerator: {error}"))
+            return None
+        except SpecError as error:
+            await self._refuse(manifest, before, Stall(ConditionReason.INVALID_SPEC, str(error)))
+            return None
+        this = Pass(key, manifest, service, before, now)
+        failure = await self._carry_out(this, desired)
+        await self._report(this)
+        if failure is not None:
+            raise failure
+        return DRAIN_POLL_S if this.busy else None
+
+    def _forget(self, key: Key) -> None:
+        self._book.forget(key)
+        self._capacity_at.pop(key, None)
+        self._metrics.forget(key)
+
+    async def _carry_out(self, this: Pass, desired: Sequence[Manifest]) -> Invalid | Forbidden | None:
+        """All writes but the status. Returns what the API server refused for good: told there, and retried later."""
+        report = await read_model(this.service.spec.model.location)
+        if report.problem:
+            this.stall = Stall(ConditionReason.MODEL_INVALID, f"spec.model.source: {report.problem}")
+        bounds = bounds_of(this.service)
+        born = initial_replicas(this.service)
+        observed = await observe_children(self._kube, this.key, desired)
+        this.children = {Ref.of(child): child for child in observed}
+        for pod in map(view, self._pods.of(this.key)):
+            this.pods.setdefault(pod.role, []).append(pod)
+        actions = diff(desired, observed, this.service.uid, born)
+        try:
+            await self._apply(this, actions, born)
+            for role in this.service.spec.roles:
+                await self._scale(this, role, bounds[role.value])
+            await self._prune(this, actions)
+        except Invalid as error:
+            this.stall = Stall(ConditionReason.API_REJECTED, str(error))
+            return error
+        except Forbidden as error:
+            this.stall = Stall(ConditionReason.FORBIDDEN, f"{error}; grant it to the operator's ServiceAccount")
+            return error
+        return None
+
+    async def _apply(self, this: Pass, actions: Actions, born: Mapping[str, int]) -> None:
+        if actions.collisions:
+            texts = "; ".join(collision.message() for collision in actions.collisions)
+            this.stall = Stall(ConditionReason.CHILD_NAME_COLLISION, texts)
+        for apply in sorted(actions.apply, key=lambda a: _ORDER.get(a.manifest["kind"], 0)):
+            if apply.created and actions.collisions:
+                continue  # half a service would take accelerators and serve nobody
+            ref = Ref.of(apply.manifest)
+            live = await self._kube.apply(apply.manifest, STRUCTURE_MANAGER)
+            log.info("child applied", service=str(this.key), child=str(ref), cause=apply.cause)
+            self._metrics.changes.labels("applied", ref.kind).inc()
+            if apply.created and ref.kind == "Deployment" and ref.name in born:
+                live = await self._own_replicas(live, born[ref.name], this.now)
+            this.children[ref] = live
+
+    async def _own_replicas(self, deployment: Manifest, replicas: int, now: float) -> Manifest:
+        """Make the scale manager own what the structure's manager just set, so that the latter can let go of it."""
+        manifest = scale_manifest(deployment, replicas, read_scale(deployment), now)
+        return deployment if manifest is None else await self._kube.apply(manifest, SCALE_MANAGER)
+
+    async def _scale(self, this: Pass, role: Role, bounds: Bounds) -> None:
+        deployment = this.deployment(role.value)
+        if deployment is None:
+            return
+        replicas = read_scale(deployment).replicas
+        pods = this.pods.setdefault(role.value, [])
+        draining = any(pod.draining and not pod.terminating for pod in pods)
+        internal = this.service.spec.autoscaling.mode is ScalingMode.INTERNAL
+        decision = self._book.decision(this.key) if internal else None
+        decided = decision.roles.get(role) if decision else None
+        if this.service.paused or not (internal or draining):
+            this.stays[role] = replicas - sum(1 for pod in pods if pod.draining and not pod.terminating)
+            self._observe(this, role, PoolState(replicas))
+            return
+        if draining or (decided and decided.target.replicas < replicas):
+            pods = [view(pod) for pod in await list_pods(self._kube, this.key, role.value)]
+            this.pods[role.value] = pods
+        request = ScaleRequest(
+            role=role,
+            deployment=deployment,
+            pods=pods,
+            gateways=[pod for pod in this.pods.get(GATEWAY, ()) if not pod.terminating],
+            target=decided.target if decided else None,
+            bounds=bounds,
+            now=this.now,
+            deadline_s=self._settings.drain_deadline_s,
+            window_s=self._settings.scale_down_window_s,
+            wanted_elsewhere=_waiting_for_accelerators(this.pods),
+        )
+        self._took(this, role, await scale_pool(self._kube, self._engines, request))
+
+    def _took(self, this: Pass, role: Role, result: ScaleResult) -> None:
+        this.stays[role] = result.stay
+        this.notes.extend(result.notes)
+        this.busy = this.busy or result.busy
+        self._observe(this, role, result.pool)
+
+    def _observe(self, this: Pass, role: Role, pool: PoolState) -> None:
+        self._book.observe(this.key, {**self._book.pools(this.key), role: pool})
+
+    async def _prune(self, this: Pass, actions: Actions) -> None:
+        roles = {role.value for role in this.service.spec.roles}
+        old_ready = sum(pod.ready for role, pods in this.pods.items() if role not in roles | {GATEWAY} for pod in pods)
+        facts = [*self._pool_facts(this).values(), self._gateway_facts(this)]
+        this.pending = prune_hold(actions.prune, facts, old_ready)
+        if this.pending:
+            return
+        for prune in actions.prune:
+            kind = lookup({"apiVersion": prune.ref.api_version, "kind": prune.ref.kind})
+            try:
+                await self._kube.delete(kind, this.key.namespace, prune.ref.name, uid=prune.uid)
+            except Conflict:
+                continue  # another object has the name now; the next pass judges it
+            log.info("child pruned", service=str(this.key), child=str(prune.ref))
+            self._metrics.changes.labels("pruned", prune.ref.kind).inc()
+
+    # Reporting
+
+    def _pool_facts(self, this: Pass) -> dict[Role, PoolFacts]:
+        bounds = bounds_of(this.service)
+        return {
+            role: self._facts(this, role.value, bounds[role.value].min, this.stays.get(role, bounds[role.value].min))
+            for role in this.service.spec.roles
+        }
+
+    def _gateway_facts(self, this: Pass) -> PoolFacts:
+        return self._facts(this, GATEWAY, 1, this.service.spec.gateway.replicas)
+
+    def _facts(self, this: Pass, role: str, least: int, desired: int) -> PoolFacts:
+        deployment = this.deployment(role)
+        facts = PoolFacts(role, least, desired, this.pods.get(role, ()))
+        if deployment is None:
+            return facts
+        return replace(
+            facts,
+            revision=revision_of(deployment),
+            rolling=rolling(deployment),
+            problem=creation_problem(deployment),
+        )
+
+    async def _report(self, this: Pass) -> None:
+        due = this.now - self._capacity_at.get(this.key, float("-inf")) >= CAPACITY_S
+        mode = this.service.spec.autoscaling.mode
+        decision: Decision | None = None if mode is ScalingMode.OFF else self._book.decision(this.key)
+        facts = Facts(
+            service=this.service,
+            pools=self._pool_facts(this),
+            gateway=self._gateway_facts(this),
+            endpoint=f"http://{this.key.name}.{this.key.namespace}.svc",
+            decision=decision,
+            capacity=self._book.capacity(this.key),
+            pending=this.pending,
+            stall=this.stall,
+        )
+        after = compose(facts, this.before, this.now, capacity_due=due)
+        for note in this.notes:
+            await self._status.tell(this.manifest, note)
+        if await self._status.write(this.manifest, this.before, after) and after.capacity != this.before.capacity:
+            self._capacity_at[this.key] = this.now
+
+    async def _refuse(self, manifest: Manifest, before: InferenceServiceStatus, stall: Stall) -> None:
+        """Report a spec that can't be used. Its children stay as they are, and a retry would find the same."""
+        generation = manifest["metadata"].get("generation") or 0
+        self._book.withdraw(Key(manifest["metadata"]["namespace"], manifest["metadata"]["name"]))
+        await self._status.write(manifest, before, refuse(before, stall, generation, self._clock.now()))
+
+
+def desired_settings(settings: Settings) -> DesiredSettings:
+    """The operator's settings as far as they shape manifests."""
+    return DesiredSettings(
+        engine_image=settings.engine_image,
+        gateway_image=settings.gateway_image,
+        image_pull_policy=settings.image_pull_policy,
+        operator_namespace=settings.operator_namespace,
+        drain_deadline_s=int(settings.drain_deadline_s),
+    )
+
+
+def _is_owned(child: Manifest, uid: str) -> bool:
+    return any(ref.get("uid") == uid for ref in child["metadata"].get("ownerReferences") or ())
+
+
+def _waiting_for_accelerators(pods: Mapping[str, Sequence[PodView]]) -> bool:
+    troubles = [pod.trouble for views in pods.values() for pod in views if not pod.terminating]
+    return any(trouble is not None and trouble.reason == "Unschedulable" for trouble in troubles)

@@ -1,0 +1,54 @@
+"""Which changes of the status are news: the Events of a pass."""
+
+from dataclasses import dataclass
+
+from headrace.api.conditions import Condition, ConditionStatus, ConditionType, find_condition
+from headrace.api.status import InferenceServiceStatus
+
+# Conditions whose change of status or reason is told, and the status that is a warning.
+_TOLD = {
+    ConditionType.READY: ConditionStatus.FALSE,
+    ConditionType.STALLED: ConditionStatus.TRUE,
+    ConditionType.PREFILL_READY: ConditionStatus.FALSE,
+    ConditionType.DECODE_READY: ConditionStatus.FALSE,
+    ConditionType.WORKER_READY: ConditionStatus.FALSE,
+    ConditionType.GATEWAY_READY: ConditionStatus.FALSE,
+    ConditionType.SIGNALS_HEALTHY: ConditionStatus.FALSE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One Event."""
+
+    reason: str
+    message: str
+    warning: bool
+
+
+def news(before: InferenceServiceStatus, after: InferenceServiceStatus) -> list[News]:
+    """What changed between two statuses that a person would want to be told."""
+    found = []
+    for kind, bad in _TOLD.items():
+        old, new = find_condition(before.conditions, kind), find_condition(after.conditions, kind)
+        if new is not None and _is_news(old, new, bad):
+            found.append(News(new.reason, f"{new.type}={new.status}: {new.message}", new.status is bad))
+    known = len(before.recent_decisions)
+    fresh = len(after.recent_decisions) - known if not known else _fresh(before, after)
+    for change in after.recent_decisions[:fresh]:
+        text = f"{change.role} {change.from_replicas} -> {change.to_replicas}: {change.message}"
+        found.append(News(change.reason, text, warning=False))
+    return found
+
+
+def _is_news(old: Condition | None, new: Condition, bad: ConditionStatus) -> bool:
+    """The first look is news only where it is bad; later ones when the status or, of a bad one, the reason changes."""
+    if old is None:
+        return new.status is bad
+    return old.status is not new.status or (new.status is bad and old.reason != new.reason)
+
+
+def _fresh(before: InferenceServiceStatus, after: InferenceServiceStatus) -> int:
+    """How many changes at the head of the new list come before the head of the old one."""
+    head = before.recent_decisions[0]
+    return next((i for i, change in enumerate(after.recent_decisions) if change == head), len(after.recent_decisions))
