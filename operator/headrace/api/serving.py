@@ -3,10 +3,46 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints, WithJsonSchema
 
 from headrace.api.base import ApiModel
 from headrace.api.pods import EnvVar, PodTemplate, Resources
+
+# What Headrace itself must know or set; another value would take the engine out of its reach.
+_RESERVED_ARGUMENTS = {
+    "model-path": "spec.model.source",
+    "served-model-name": "spec.model.servedName",
+    "revision": "spec.model.revision",
+    "device": "spec.accelerator",
+    "tp-size": "parallelism.tensor",
+    "dp-size": "parallelism.data",
+    "ep-size": "parallelism.expert",
+    "pp-size": "parallelism.pipeline",
+    "disaggregation-mode": "spec.topology",
+    "disaggregation-bootstrap-port": None,
+    "host": None,
+    "port": None,
+    "enable-metrics": None,
+}
+
+
+def _check_arguments(arguments: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    for name, value in arguments.items():
+        if name.startswith("-"):
+            raise ValueError(f'"{name}" has dashes; set {name.lstrip("-")}: VALUE (true for a flag)')
+        if name in _RESERVED_ARGUMENTS:
+            field = _RESERVED_ARGUMENTS[name]
+            raise ValueError(f'"{name}" is set by Headrace; ' + (f"set {field} instead" if field else "remove it"))
+        if isinstance(value, dict):
+            raise ValueError(f'"{name}" is a map; set a text, a number, true, or a list of these')  # noqa: TRY004
+    return arguments
+
+
+ExtraArgs = Annotated[
+    dict[str, JsonValue],
+    AfterValidator(_check_arguments),
+    WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
+]
 
 
 class GatewayPolicy(StrEnum):
@@ -39,7 +75,7 @@ class KVCacheDtype(StrEnum):
     """The number format of the KV cache."""
 
     AUTO = "auto"
-    BF16 = "bfloat16"
+    BF16 = "bf16"
     FP8_E4M3 = "fp8_e4m3"
     FP8_E5M2 = "fp8_e5m2"
 
@@ -50,8 +86,8 @@ class KVCache(ApiModel):
     dtype: KVCacheDtype = KVCacheDtype.AUTO
     """Number format; auto: the model's."""
 
-    page_size: int = Field(default=1, ge=1, le=1024)
-    """Tokens a page: the grain of prefix sharing and of the transfer from prefill to decode."""
+    page_size: int | None = Field(default=None, ge=1, le=1024)
+    """Tokens a page, the grain of prefix sharing and of the transfer between engines; absent: the engine's choice."""
 
     capacity_tokens: int | None = Field(default=None, ge=1)
     """Tokens that fit; absent: what the memory allows."""
@@ -72,8 +108,11 @@ class Engine(ApiModel):
     chunked_prefill_size: int | None = Field(default=None, ge=1)
     """Prompt tokens prefilled in one step; absent: the engine's own choice."""
 
-    extra_args: tuple[Annotated[str, StringConstraints(max_length=1024)], ...] = Field(default=(), max_length=64)
-    """Further arguments of the engine, as on its command line: ["--attention-backend", "torch_native"]."""
+    extra_args: ExtraArgs = Field(default_factory=dict, max_length=64)
+    """Further arguments of SGLang by their command-line names: {attention-backend: fa3, enable-mixed-chunk: true}."""
+
+    slow_down_seconds: float | None = Field(default=None, ge=0, le=60)
+    """Sleep in each step of the engine. For tests and demos alone, where engines share the same cores."""
 
     env: tuple[EnvVar, ...] = Field(
         default=(),

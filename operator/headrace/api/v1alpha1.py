@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import (
-    AfterValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -26,7 +25,6 @@ from headrace.api.pods import LocalReference
 from headrace.api.pools import Autoscaling, Pool
 from headrace.api.roles import AGGREGATED_ROLES, DISAGGREGATED_ROLES, Role
 from headrace.api.serving import Engine, Gateway, KVCache
-from headrace.catalog.accelerators import UnknownAccelerator, lookup
 
 
 class Topology(StrEnum):
@@ -34,14 +32,6 @@ class Topology(StrEnum):
 
     AGGREGATED = "Aggregated"
     DISAGGREGATED = "Disaggregated"
-
-
-def _known_accelerator(name: str) -> str:
-    try:
-        lookup(name)
-    except UnknownAccelerator as error:
-        raise ValueError(f"{error} Set one of these") from None
-    return name
 
 
 class InferenceServiceSpec(ApiModel):
@@ -75,7 +65,6 @@ class InferenceServiceSpec(ApiModel):
     accelerator: Annotated[
         str,
         StringConstraints(max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
-        AfterValidator(_known_accelerator),
     ]
     """What engines run on: an entry of the accelerator catalogue, for example nvidia-h100, or cpu."""
 

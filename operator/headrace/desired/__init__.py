@@ -1,1 +1,1 @@
-"""From an InferenceService to the manifests of its children (pure)."""
+"""From an InferenceService to manifests (pure): `build.build` is the way in."""

@@ -1,0 +1,125 @@
+"""The gateway: smg behind one Service, finding its engines by label."""
+
+from typing import Any
+
+from headrace.api.roles import Role
+from headrace.api.serving import GatewayPolicy
+from headrace.api.v1alpha1 import InferenceService, Topology
+from headrace.desired.names import (
+    ENGINE_PORT,
+    GATEWAY,
+    GATEWAY_METRICS_PORT,
+    GATEWAY_PORT,
+    SERVICE_PORT,
+    SERVING,
+    STATE_LABEL,
+    Manifest,
+    child,
+    gateway_name,
+    selector,
+)
+from headrace.desired.pods import CONTAINER_SECURITY, http_probe, pod_template, resources, scrape_annotations
+from headrace.desired.settings import DesiredSettings
+
+_RBAC_GROUP = "rbac.authorization.k8s.io"
+
+_POLICIES = {
+    GatewayPolicy.CACHE_AWARE: "cache_aware",
+    GatewayPolicy.ROUND_ROBIN: "round_robin",
+    GatewayPolicy.POWER_OF_TWO: "power_of_two",
+    GatewayPolicy.LEAST_LOAD: "least_load",
+    GatewayPolicy.RANDOM: "random",
+}
+# The KV of a request comes to whichever decode engine is picked, so there is no cache to be aware of: spread evenly.
+_DECODE_POLICY = "round_robin"
+# At its own SIGTERM the gateway finishes the streams that it carries; 180 s is smg's default, 20 s more let it leave.
+_DRAIN_S = 180
+_GRACE_S = _DRAIN_S + 20
+# smg's default of 60 s keeps an engine that came back after a crash without work for a minute.
+_HEALTH_INTERVAL_S = 10
+
+
+def gateway(service: InferenceService, settings: DesiredSettings) -> list[Manifest]:
+    """The gateway's Deployment, its Service, and the identity by which it may watch pods."""
+    name = gateway_name(service)
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": service.namespace}
+    pods_rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
+    rbac = f"{_RBAC_GROUP}/v1"
+    reference = {"apiGroup": _RBAC_GROUP, "kind": "Role", "name": name}
+    budget = {"maxUnavailable": 1, "selector": {"matchLabels": selector(service, GATEWAY)}}
+    return [
+        child(service, "v1", "ServiceAccount", name, GATEWAY, automountServiceAccountToken=False),
+        child(service, rbac, "Role", name, GATEWAY, rules=[pods_rule]),
+        child(service, rbac, "RoleBinding", name, GATEWAY, roleRef=reference, subjects=[subject]),
+        child(service, "v1", "Service", service.name, GATEWAY, spec=_service_spec(service)),
+        child(service, "policy/v1", "PodDisruptionBudget", name, GATEWAY, spec=budget),
+        child(service, "apps/v1", "Deployment", name, GATEWAY, spec=_deployment_spec(service, settings)),
+    ]
+
+
+def endpoint(service: InferenceService) -> str:
+    """The URL inside the cluster that clients use."""
+    return f"http://{service.name}.{service.namespace}.svc"
+
+
+def command(service: InferenceService) -> list[str]:
+    """smg's command line: both topologies find engines by label, `serving` being taken off a pod that drains."""
+    arguments = ["smg", "launch", "--host", "0.0.0.0", "--port", str(GATEWAY_PORT)]  # noqa: S104  pods are reached from outside
+    policy = _POLICIES[service.spec.gateway.policy]
+    if service.spec.topology is Topology.DISAGGREGATED:
+        arguments += ["--pd-disaggregation", "--prefill-policy", policy, "--decode-policy", _DECODE_POLICY]
+        arguments += ["--prefill-selector", *_engine_selector(service, Role.PREFILL)]
+        arguments += ["--decode-selector", *_engine_selector(service, Role.DECODE)]
+    else:
+        arguments += ["--policy", policy, "--selector", *_engine_selector(service, Role.WORKER)]
+    arguments += ["--service-discovery", "--service-discovery-port", str(ENGINE_PORT)]
+    arguments += ["--service-discovery-namespace", service.namespace]
+    arguments += ["--health-check-interval-secs", str(_HEALTH_INTERVAL_S)]
+    arguments += ["--prometheus-port", str(GATEWAY_METRICS_PORT), "--prometheus-host", "0.0.0.0"]  # noqa: S104  as above
+    return [*arguments, "--shutdown-grace-period-secs", str(_DRAIN_S), "--log-json"]
+
+
+def _engine_selector(service: InferenceService, role: Role) -> list[str]:
+    labels = selector(service, role.value) | {STATE_LABEL: SERVING}
+    return [f"{key}={value}" for key, value in labels.items()]
+
+
+def _service_spec(service: InferenceService) -> dict[str, Any]:
+    port = {"name": "http", "port": SERVICE_PORT, "targetPort": "http", "protocol": "TCP"}
+    return {"type": "ClusterIP", "selector": selector(service, GATEWAY), "ports": [port]}
+
+
+def _deployment_spec(service: InferenceService, settings: DesiredSettings) -> dict[str, Any]:
+    block = service.spec.gateway
+    container = {
+        "name": GATEWAY,
+        "image": settings.gateway_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": command(service),
+        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108  a pod has a /tmp of its own
+        "ports": [
+            {"name": "http", "containerPort": GATEWAY_PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": GATEWAY_METRICS_PORT, "protocol": "TCP"},
+        ],
+        # Not ready before an engine of each role is found: clients get no connection instead of errors.
+        "readinessProbe": http_probe("/readiness", "http", period_s=2, timeout_s=2, failures=2),
+        "livenessProbe": http_probe("/liveness", "http", period_s=10, timeout_s=5, failures=6),
+        "resources": resources(block.resources),
+        "securityContext": dict(CONTAINER_SECURITY),
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108  as above
+    }
+    pod = {
+        "serviceAccountName": gateway_name(service),
+        "automountServiceAccountToken": True,  # it watches pods
+        "terminationGracePeriodSeconds": _GRACE_S,
+        "containers": [container],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+    annotations = scrape_annotations(GATEWAY_METRICS_PORT)
+    return {
+        "replicas": block.replicas,
+        "revisionHistoryLimit": 2,
+        "selector": {"matchLabels": selector(service, GATEWAY)},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "template": pod_template(service, GATEWAY, block.pod_template, spec=pod, annotations=annotations),
+    }
