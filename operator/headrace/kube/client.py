@@ -167,7 +167,7 @@ class KubeClient:
     async def _list_pages(self, kind: Kind, namespace: str | None, labels: Mapping[str, str]) -> list[Manifest]:
         query = {"limit": str(PAGE)}
         if labels:
-            query["labelSelector"] = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+            query["labelSelector"] = ",".join(f"{name}={value}".rstrip("=") for name, value in sorted(labels.items()))
         items: list[Manifest] = []
         while True:
             page = await self._send("list", "GET", kind, kind.path(namespace), query=query)

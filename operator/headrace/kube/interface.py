@@ -105,7 +105,10 @@ class Kube(Protocol):
     async def list(
         self, kind: Kind, namespace: str | None = None, labels: Mapping[str, str] | None = None
     ) -> list[Manifest]:
-        """All objects of a namespace (None: of all namespaces) that carry the labels, with apiVersion and kind set."""
+        """All objects of a namespace (None: of all namespaces) that carry the labels, with apiVersion and kind set.
+
+        An empty value asks for the label alone, whatever its value.
+        """
         ...
 
     async def create(self, manifest: Manifest) -> Manifest:
