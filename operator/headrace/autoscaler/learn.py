@@ -1,0 +1,106 @@
+"""What a tick teaches: start-up times, arrivals, answer lengths, step times."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from headrace.api.roles import Role
+from headrace.autoscaler.calibration import calibrate
+from headrace.autoscaler.capacity import CapacityModel
+from headrace.autoscaler.demand import gather, reckon
+from headrace.autoscaler.freshness import Freshness, freshness
+from headrace.autoscaler.history import Rows, extend, rates
+from headrace.autoscaler.lengths import REFRESH_S, STREAMS_PER_POD, LengthLaw
+from headrace.autoscaler.lengths import learn as learn_lengths
+from headrace.autoscaler.limits import Limits
+from headrace.autoscaler.memory import STARTS_KEPT, Memory, PodMemory, RoleMemory, startup_s
+from headrace.autoscaler.observe import Observed, decode_interval, prefill_interval, remember
+from headrace.autoscaler.signals import PodPhase, PodSample, Signals
+from headrace_engine_config.length_class import LENGTH_CLASSES, length_class
+
+LEAST_START_S = 1.0  # a pod that was Ready the moment it was made was adopted, not started
+ENTRANCES = (Role.PREFILL, Role.WORKER)  # where requests are counted as they come in
+EXITS = (Role.DECODE, Role.WORKER)  # where answers end
+
+
+def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
+    signals: Signals, pools: Mapping[Role, Observed], model: CapacityModel, limits: Limits, memory: Memory, now: float
+) -> tuple[Memory, CapacityModel]:
+    """Memory and model after the new samples. Pods that are gone are forgotten."""
+    live = [pod for pod in signals.pods if pod.role in pools]
+    fresh = [pod for pod in live if pod.phase is not PodPhase.STARTING and _is_fresh(pod, limits, now)]
+    entrances = [pod for pod in fresh if pod.role in ENTRANCES]
+    lengths = _lengths([pod for pod in fresh if pod.role in EXITS], memory.lengths, now)
+    rows, until, front = gather(entrances, memory.pods, lengths)
+    stock_rows, stock_front = reckon(entrances, memory.pods)
+    longest = max(limits.lookback_s(startup_s(memory.role(role), limits.startup_prior_s)) for role in pools)
+    history = extend(memory.history, _merge(rows, stock_rows), front if front is not None else stock_front, longest)
+    shape = rates(history, longest)
+    new = [pod for pod in fresh if pod.sampled_at is not None]
+    decode = [found for pod in new if (found := decode_interval(pod, memory.pods.get(pod.pod))) is not None]
+    prefill = [
+        part
+        for pod in new
+        if pod.role in ENTRANCES
+        and (part := prefill_interval(pod, memory.pods.get(pod.pod), shape.request_tokens, shape.mean_context))
+        is not None
+    ]
+    roles = {role: _starts(memory.role(role), live, role, memory.pods) for role in pools}
+    pods = {pod.pod: _pod_memory(pod, memory.pods.get(pod.pod), until) for pod in live}
+    memory = replace(
+        memory,
+        pods=pods,
+        roles=roles,
+        history=history,
+        lengths=lengths,
+    )
+    return memory, calibrate(model, decode, prefill)
+
+
+def _is_fresh(pod: PodSample, limits: Limits, now: float) -> bool:
+    return freshness(pod, now, limits) is Freshness.FRESH
+
+
+def _merge(rows: Rows, stock_rows: Rows) -> Rows:
+    """A fleet may run both kinds of engine for a while: seconds of both add up."""
+    for second, row in stock_rows.items():
+        known = rows.get(second)
+        rows[second] = row if known is None else [a + b for a, b in zip(known, row, strict=True)]
+    return rows
+
+
+def _pod_memory(pod: PodSample, old: PodMemory | None, until: Mapping[str, int]) -> PodMemory:
+    found = remember(pod, old or PodMemory())
+    counted = found.start_counted or pod.ready_at is not None
+    arrivals_until = until.get(pod.pod, found.arrivals_until)
+    if counted == found.start_counted and arrivals_until == found.arrivals_until:
+        return found
+    return replace(found, start_counted=counted, arrivals_until=arrivals_until)
+
+
+def _starts(memory: RoleMemory, pods: list[PodSample], role: Role, known: Mapping[str, PodMemory]) -> RoleMemory:
+    """Start-up times of pods that became Ready since the last tick, newest last."""
+    found = [
+        pod.ready_at - pod.created_at
+        for pod in pods
+        if pod.role is role
+        and pod.ready_at is not None
+        and not (pod.pod in known and known[pod.pod].start_counted)
+        and pod.ready_at - pod.created_at >= LEAST_START_S
+    ]
+    return replace(memory, starts_s=(*memory.starts_s, *found)[-STARTS_KEPT:]) if found else memory
+
+
+def _lengths(pods: list[PodSample], law: LengthLaw, now: float) -> LengthLaw:
+    if law.at and now - law.at < REFRESH_S:
+        return law
+    finished: list[list[float]] = [[] for _ in range(LENGTH_CLASSES)]
+    running: list[list[float]] = [[] for _ in range(LENGTH_CLASSES)]
+    for pod in pods:
+        if pod.state is None:
+            continue
+        for done in pod.state.finished:
+            finished[done.length_class].append(float(done.output_tokens))
+        stride = max(len(pod.state.running) // STREAMS_PER_POD, 1)
+        for stream in pod.state.running[::stride]:
+            running[length_class(stream.prompt_tokens)].append(float(stream.age_tokens))
+    return learn_lengths(finished, running, now, law)

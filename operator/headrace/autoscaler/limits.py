@@ -1,0 +1,66 @@
+"""What a decision must respect: the objective, bounds, budget, and the timings of the control loop."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from headrace.api.roles import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Share of requests (`percentile`, 0..100) that shall meet both the TTFT and the TPOT objective."""
+
+    ttft_s: float = 2.0
+    tpot_s: float = 0.05
+    percentile: float = 95.0
+    ttft_per_1k_prompt_s: float = 0.0  # the TTFT objective is the larger of ttft_s and this x prompt tokens / 1000
+
+    @property
+    def miss_share(self) -> float:
+        """Share of requests that may miss: 0.05 for the 95th percentile."""
+        return min(max(1.0 - self.percentile / 100.0, 0.001), 0.5)
+
+    def ttft_for(self, prompt_tokens: float) -> float:
+        """The TTFT objective of a prompt. 2 s, 0.5 s per 1k: 8,000 tokens have 4 s."""
+        return max(self.ttft_s, self.ttft_per_1k_prompt_s * prompt_tokens / 1000.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleLimits:
+    """Bounds and cost of one role's replicas."""
+
+    min: int = 1
+    max: int = 1
+    gpus: float = 1.0  # accelerators that one replica holds
+    cost_per_hour: float = 1.0  # of one replica, any currency: only ratios between roles matter
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The spec's and the operator's limits for one service."""
+
+    objective: Objective
+    roles: Mapping[Role, RoleLimits]
+    gpu_budget: float | None = None  # accelerators for the whole service, draining ones included
+    pd_ratio_min: float | None = None  # least prefill replicas per decode replica
+    pd_ratio_max: float | None = None
+    headroom: float = 1.0  # multiplies every need: the one knob between attainment and cost
+    tick_s: float = 5.0
+    scale_down_window_s: float | None = None  # None: max(120 s, twice the learned start-up time)
+    restart_hold_s: float = 300.0  # after the controller's start nothing is taken away for so long
+    max_starting: int = 8  # engines of this service that may start at once
+    fresh_s: float = 30.0  # two of Prometheus' usual 15 s scrapes: one lost scrape does not make a pod stale
+    stale_s: float = 60.0  # older than this is missing: a minute holds several bursts
+    startup_prior_s: float = 120.0  # start-up time until three starts were seen
+    paused: bool = False
+
+    def window_s(self, startup_s: float) -> float:
+        """How long a need must stay away before a replica goes: start-up 90 s, 180 s.
+
+        Idling a replica for about its start-up time costs at most twice the cheapest choice (ski rental).
+        """
+        return self.scale_down_window_s if self.scale_down_window_s is not None else max(120.0, 2.0 * startup_s)
+
+    def lookback_s(self, startup_s: float) -> int:
+        """How far back bursts are remembered: 2.5 windows within 60..300 s, 300 s at the default window."""
+        return int(min(max(2.5 * self.window_s(startup_s), 60.0), 300.0))

@@ -1,0 +1,260 @@
+"""How many replicas each constraint asks for by itself: closed forms, in tokens and token-seconds."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from headrace.autoscaler.capacity import CapacityModel
+from headrace.autoscaler.decision import Constraint, Need
+from headrace.autoscaler.history import History, Rates, dispersion
+from headrace.autoscaler.limits import Objective
+from headrace.autoscaler.quantiles import gamma_quantile, normal_z
+
+ENVELOPE_WINDOWS_S = (1, 2, 5, 10, 20, 30, 60)  # from one step to the longest burst that a queue should carry
+DISPERSION_WINDOW_S = 10  # bursts of the order of the TTFT budget and of the answers
+BACKLOG_LONGEST_S = 120.0  # a backlog is worked off within the start-up time, but never slower than this
+USABLE_KV = 0.85  # the rest is for requests being allocated and for running ones to grow
+STEP_MARGIN = 0.9  # of the TPOT objective: the mean step may not sit on the edge
+LINK_SHARE = 0.7  # of the link's peak that transfers reach
+LEAST_BUDGET_SHARE = 0.25  # of the TTFT objective is always granted to queueing, else no number of replicas helps
+FIXED_POINT_ROUNDS = 4  # the answer moves by less than 1 % after three
+LEAST_NEED = 0.05  # replicas: keeps divisions sane on an idle pool
+EDGE_REPLICAS = 1e-3  # so few that steps always sit at the limit: the edge of saturation
+LEAST_SPARE = 0.1  # of the step limit: an objective below the base step time cannot be met by any number
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillLoad:
+    """Offered prefill work in replica-seconds per second, and what its bursts look like."""
+
+    work: float  # at the lead time: forecast, never below the reactive rate
+    reactive: float  # now
+    envelope: float  # replicas that past bursts needed
+    envelope_window_s: int
+    budget_s: float  # of the TTFT objective left for waiting and computing
+    alone_s: float  # one request's own prefill
+    variation: float  # dispersion of counts + squared variation of sizes
+    backlog_s: float  # queued work, replica-seconds
+    useful: bool  # a replica ordered now arrives before the backlog is gone
+    lead_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecodePool:
+    """What one replica of the decode side holds: KV tokens and running requests."""
+
+    kv_capacity_tokens: float
+    slots: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeLoad:
+    """Offered decode work per second at the lead time, and what is resident now."""
+
+    output: float  # tokens per second
+    kv: float  # KV tokens held, summed over output tokens, per second: x seconds per token = resident tokens
+    kv_sq: float
+    rate: float  # requests per second
+    dispersion: float
+    residence_tokens: float  # KV-weighted life of a request, in output tokens
+    resident_kv: float  # now, with what prefill has queued for decode
+    running: float  # now, with what waits for a place
+    prompt: float  # prompt tokens per second, for the link
+
+
+def envelope(history: History, model: CapacityModel, budget_s: float, miss_share: float) -> tuple[float, int]:
+    """Replicas that the bursts of the look-back needed: max over tau of the quantile of W_tau / (tau + budget).
+
+    W_tau is the work that arrived within tau seconds; it must be done tau + budget after its first request. 12 work
+    seconds within 5 s and a budget of 1 s: 12 / 6 = 2 replicas. Half of the miss share goes to bursts.
+    """
+    if not history.count:
+        return 0.0, 1
+    unit, slope = _prices(model)
+    work = unit * np.array(history.tokens) + slope * np.array(history.context)
+    total = np.concatenate(([0.0], np.cumsum(work)))
+    best, best_window = 0.0, 1
+    for window in ENVELOPE_WINDOWS_S:
+        if window >= len(total):
+            break
+        sums = np.sort(total[window:] - total[:-window])
+        index = min(math.ceil((1.0 - miss_share / 2.0) * len(sums)) - 1, len(sums) - 1)
+        need = float(sums[index]) / (window + budget_s)
+        if need > best:
+            best, best_window = need, window
+    return best, best_window
+
+
+def work_rate(rate: Rates, model: CapacityModel) -> float:
+    """Replica-seconds of prefill that arrive per second."""
+    unit, slope = _prices(model)
+    return unit * rate.tokens + slope * rate.context
+
+
+def _prices(model: CapacityModel) -> tuple[float, float]:
+    unit = model.token_price_s(0.0)
+    return unit, model.token_price_s(1.0) - unit
+
+
+def ttft_budget_s(objective: Objective, model: CapacityModel, prompt_tokens: float, *, disaggregated: bool) -> float:
+    """The TTFT objective less the KV transfer and the first decode step."""
+    ttft_s = objective.ttft_for(prompt_tokens)
+    beside_s = model.transfer_s(prompt_tokens) if disaggregated else 0.0
+    return max(ttft_s - beside_s - model.steps.decode_base_s, LEAST_BUDGET_SHARE * ttft_s)
+
+
+def prefill_needs(load: PrefillLoad, miss_share: float, factor: float, headroom: float) -> tuple[Need, ...]:
+    """Needs of prefill: bursts, rate with a margin, backlog. `factor`: the model's own uncertainty (1.0 or 1.2)."""
+    scale = factor * headroom
+    tail = load.alone_s * load.variation * math.log(1.0 / miss_share) / (2.0 * load.budget_s)
+    # P(wait > budget) = exp(-budget / theta): a margin that does not grow with the load and shrinks with the budget.
+    margin = min(tail, 2.0 * math.sqrt(load.work) + 1.0)
+    span_s = max(load.budget_s, min(BACKLOG_LONGEST_S, load.lead_s))
+    backlog = load.reactive + load.backlog_s / span_s if load.useful else 0.0
+    return (
+        Need(
+            Constraint.PREFILL_ENVELOPE,
+            load.envelope * scale,
+            f"bursts of {load.envelope_window_s} s ask for {load.envelope:.2f} replicas "
+            f"within {load.budget_s:.2f} s x {scale:.2f}",
+        ),
+        Need(
+            Constraint.PREFILL_RATE,
+            (load.work + margin) * scale,
+            f"{load.work:.2f} replicas of work at +{load.lead_s:.0f} s, margin {margin:.2f}, x {scale:.2f}",
+        ),
+        Need(
+            Constraint.PREFILL_BACKLOG,
+            backlog * scale,
+            f"{load.backlog_s:.1f} s of queued work in {span_s:.0f} s beside {load.reactive:.2f} x {scale:.2f}"
+            if load.useful
+            else f"{load.backlog_s:.1f} s of queued work, gone before a replica could start",
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """What a pool of n replicas holds: seconds per token, requests and KV tokens, mean and quantile, pool-wide."""
+
+    tpot_s: float
+    running: float
+    kv_tokens: float
+    running_q: float
+    kv_tokens_q: float
+
+
+def resident(
+    load: DecodeLoad, model: CapacityModel, n: float, *, prefill_work: float, z: float, cap_s: float
+) -> Resident:
+    """The self-consistent occupancy of n replicas (Little): slower steps hold more, and more makes slower steps.
+
+    t = fixed + (d1 N + d2 K) / n with N = output x t and K = kv x t gives t = fixed / (1 - (d1 output + d2 kv) / n).
+    `prefill_work` is the time share that prefill takes from decode in an aggregated pool. `cap_s` bounds t.
+    """
+    steps = model.steps
+    slope = (steps.decode_sequence_s * load.output + steps.decode_kv_token_s * load.kv) / n
+    free = 1.0 - min(prefill_work / n, 0.95) - slope
+    tpot_s = cap_s
+    if free > 0.0:
+        tpot_s = min(steps.decode_fixed_s(1.0) / free, cap_s)
+        for _ in range(FIXED_POINT_ROUNDS if steps.decode_experts_s else 1):
+            tpot_s = min(steps.decode_fixed_s(max(load.output * tpot_s / n, 1.0)) / free, cap_s)
+    running, kv_tokens = load.output * tpot_s, load.kv * tpot_s
+    extra = max(load.dispersion - 1.0, 0.0)
+    life_s = max(load.residence_tokens * tpot_s, 1e-9)
+    # Variance of M/G/inf plus that of over-dispersed arrivals, the integral of g^2 taken as (integral of g)^2 / life.
+    kv_var = load.kv_sq * tpot_s + extra * kv_tokens**2 / (max(load.rate, 1e-9) * life_s)
+    running_var = running + extra * running**2 / (max(load.rate, 1e-9) * life_s)
+    return Resident(
+        tpot_s, running, kv_tokens, gamma_quantile(running, running_var, z), gamma_quantile(kv_tokens, kv_var, z)
+    )
+
+
+def held_need(
+    load: DecodeLoad, model: CapacityModel, pool: DecodePool, *, limit_s: float, prefill_work: float, z: float
+) -> tuple[float, float]:
+    """Least n whose KV quantile fits, n = K_q(n) / (0.85 M), and whose requests have a place, n = N_q(n) / slots.
+
+    Iterated from below; at least what is resident now.
+    """
+    room = USABLE_KV * pool.kv_capacity_tokens
+    by_kv = max(load.resident_kv / room, LEAST_NEED)
+    by_slots = max(load.running / pool.slots, LEAST_NEED)
+    least_kv, least_slots = by_kv, by_slots
+    for _ in range(FIXED_POINT_ROUNDS):
+        n = max(by_kv, by_slots, prefill_work)
+        held = resident(load, model, n, prefill_work=prefill_work, z=z, cap_s=limit_s)
+        by_kv = max(held.kv_tokens_q / room, least_kv)
+        by_slots = max(held.running_q / pool.slots, least_slots)
+    return by_kv, by_slots
+
+
+def step_need(load: DecodeLoad, model: CapacityModel, *, limit_s: float, prefill_work: float, z: float) -> float:
+    """Least n at which a step takes at most `limit_s`: n = (d1 N_q + d2 K_q + limit R) / (limit - fixed).
+
+    At the limit every request lives `limit` per token, so N and K are those of a pool on the edge. Llama-8B on H100,
+    45 ms: N 400, K 800,000: (4.6 + 34.2) / (45 - 6.4) = 1.0 replica. R: prefill work of an aggregated pool.
+    """
+    edge = resident(load, model, EDGE_REPLICAS, prefill_work=0.0, z=z, cap_s=limit_s)
+    steps = model.steps
+    work = steps.decode_sequence_s * edge.running_q + steps.decode_kv_token_s * edge.kv_tokens_q
+    n = max(prefill_work, LEAST_NEED)
+    for _ in range(FIXED_POINT_ROUNDS if steps.decode_experts_s else 1):
+        spare_s = max(limit_s - steps.decode_fixed_s(max(edge.running_q / n, 1.0)), LEAST_SPARE * limit_s)
+        n = max((work + limit_s * prefill_work) / spare_s, LEAST_NEED)
+    return n
+
+
+def decode_needs(
+    load: DecodeLoad, model: CapacityModel, pool: DecodePool, objective: Objective, *, prefill_work: float, scale: float
+) -> tuple[Need, ...]:
+    """Needs of decode (or of an aggregated pool's decode half): KV, step time, link."""
+    z = normal_z(1.0 - objective.miss_share)
+    limit_s = STEP_MARGIN * objective.tpot_s
+    by_kv, by_slots = held_need(load, model, pool, limit_s=limit_s, prefill_work=prefill_work, z=z)
+    by_step = step_need(load, model, limit_s=limit_s, prefill_work=prefill_work, z=z)
+    link = load.prompt * model.kv_bytes_per_token / (LINK_SHARE * model.link_bytes_per_s)
+    room = USABLE_KV * pool.kv_capacity_tokens
+    step_detail = f"{load.output:,.0f} tokens/s at {limit_s * 1e3:.1f} ms a step"
+    slots_detail = f"{by_slots * pool.slots:,.0f} running requests over {pool.slots:,.0f} places a replica"
+    return (
+        Need(
+            Constraint.DECODE_KV,
+            by_kv * scale,
+            f"{by_kv * room:,.0f} KV tokens at the quantile, {load.resident_kv:,.0f} now, "
+            f"over {room:,.0f} a replica x {scale:.2f}",
+        ),
+        Need(
+            Constraint.DECODE_STEP,
+            max(by_step, by_slots) * scale,
+            f"{step_detail if by_step >= by_slots else slots_detail} x {scale:.2f}",
+        ),
+        Need(
+            Constraint.KV_LINK,
+            link,
+            f"{load.prompt * model.kv_bytes_per_token / 1e9:.2f} GB/s over {model.link_bytes_per_s / 1e9:.0f} GB/s",
+        ),
+    )
+
+
+def history_dispersion(history: History) -> float:
+    """Index of dispersion of arrivals in 10 s windows, at least Poisson's 1."""
+    return max(dispersion(history.count, DISPERSION_WINDOW_S), 1.0)
+
+
+def ttft_attainment(load: PrefillLoad, n: int) -> float | None:
+    """Expected share of requests within the TTFT objective with n replicas (Kingman with an exponential tail)."""
+    if n <= 0:
+        return None
+    rho = load.work / n
+    if rho >= 1.0:
+        return 0.0
+    if load.alone_s > load.budget_s:
+        return 0.0
+    wait = math.pow(rho, math.sqrt(2.0 * (n + 1)) - 1.0)
+    theta_s = load.alone_s * load.variation / (2.0 * n * (1.0 - rho))
+    if theta_s <= 0.0:
+        return 1.0
+    return 1.0 - min(1.0, wait * math.exp(-(load.budget_s - load.alone_s) / theta_s))

@@ -1,0 +1,165 @@
+"""One role as the samples show it: counts by phase, load with silent pods imputed, intervals for calibration."""
+
+from dataclasses import dataclass, replace
+
+from headrace.api.roles import Role
+from headrace.autoscaler.calibration import DecodeInterval, PrefillInterval
+from headrace.autoscaler.freshness import Freshness, freshness, median
+from headrace.autoscaler.limits import Limits
+from headrace.autoscaler.memory import PodMemory
+from headrace.autoscaler.signals import EngineLoad, PodPhase, PodSample, Signals
+
+WARM_UP_S = 10.0  # after Ready an engine still compiles and fills caches: its step times would poison the model
+LEAST_INTERVAL_S = 1.0  # differences over less are mostly rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A role now. Token and request figures cover serving and draining pods; silent pods count as the median."""
+
+    role: Role
+    serving: tuple[PodSample, ...]
+    starting: tuple[PodSample, ...]
+    draining: tuple[PodSample, ...]
+    unseen: int  # serving pods whose sample is missing
+    stale: int
+    current: int  # replicas that are meant to stay: serving, starting, and ordered but not visible yet
+    desired: int | None  # spec.replicas of the workload, draining pods included; None: no workload seen
+    floor: int
+    floor_until: float
+    running: float
+    kv_tokens: float
+    waiting_requests: float
+    queued_tokens: float  # new prompt tokens accepted and not yet prefilled
+    prealloc_requests: float
+    inflight_requests: float
+    retracted_requests: float
+    kv_capacity_tokens: float | None  # of one replica
+    max_running: float | None
+    busy_share: float | None  # of the wall time in prefill steps, mean over pods; None: not known
+
+
+def observe(signals: Signals, role: Role, limits: Limits, now: float, pods: dict[str, PodMemory]) -> Observed:
+    """The role's pods of one Signals value. `pods` is the memory of the last tick, for the busy share."""
+    mine = [pod for pod in signals.pods if pod.role is role]
+    serving = tuple(pod for pod in mine if pod.phase is PodPhase.SERVING)
+    starting = tuple(pod for pod in mine if pod.phase is PodPhase.STARTING)
+    draining = tuple(pod for pod in mine if pod.phase is PodPhase.DRAINING)
+    states = {pod.pod: freshness(pod, now, limits) for pod in (*serving, *draining)}
+    seen = [pod for pod in serving if states[pod.pod] is not Freshness.MISSING]
+    loads = [pod.load for pod in seen if pod.load is not None]
+    leaving = [pod.load for pod in draining if pod.load is not None and states[pod.pod] is not Freshness.MISSING]
+    unseen = len(serving) - len(loads)
+    pool = signals.pools.get(role)
+    staying = len(serving) + len(starting)
+    ordered = max(pool.desired - len(draining), staying) if pool else staying
+
+    def total(name: str) -> float:
+        values = [float(getattr(load, name)) for load in loads]
+        return sum(values) + unseen * median(values) + sum(float(getattr(load, name)) for load in leaving)
+
+    queued = [queued_tokens(pod) for pod in seen]
+    shares = [share for pod in seen if (share := _busy_share(pod, pods.get(pod.pod))) is not None]
+    return Observed(
+        role=role,
+        serving=serving,
+        starting=starting,
+        draining=draining,
+        unseen=unseen,
+        stale=sum(states[pod.pod] is Freshness.STALE for pod in serving),
+        current=ordered,
+        desired=pool.desired if pool else None,
+        floor=pool.floor if pool else 0,
+        floor_until=pool.floor_until if pool else 0.0,
+        running=total("running_requests"),
+        kv_tokens=total("used_tokens"),
+        waiting_requests=total("waiting_requests"),
+        queued_tokens=sum(queued) + unseen * median(queued),
+        prealloc_requests=total("decode_prealloc_requests") + total("decode_transfer_requests"),
+        inflight_requests=total("prefill_inflight_requests"),
+        retracted_requests=total("decode_retracted_requests"),
+        kv_capacity_tokens=median([float(load.max_total_tokens) for load in loads]) if loads else None,
+        max_running=median([float(load.max_running_requests) for load in loads]) if loads else None,
+        busy_share=sum(shares) / len(shares) if shares else None,
+    )
+
+
+def queued_tokens(pod: PodSample) -> float:
+    """New prompt tokens waiting at a pod: from its state, else from the engine's own gauge, else 0."""
+    if pod.state is not None:
+        return float(pod.state.queued_tokens)
+    if pod.load is not None and pod.load.waiting_uncached_tokens is not None:
+        return float(pod.load.waiting_uncached_tokens)
+    return 0.0
+
+
+def _busy_share(pod: PodSample, old: PodMemory | None) -> float | None:
+    load = pod.load
+    if old is None or load is None or pod.sampled_at is None or old.busy_s is None or load.prefill_busy_s_total is None:
+        return None
+    wall_s = pod.sampled_at - old.at
+    grown_s = load.prefill_busy_s_total - old.busy_s
+    return min(grown_s / wall_s, 1.0) if wall_s >= LEAST_INTERVAL_S and grown_s >= 0.0 else None
+
+
+def decode_interval(pod: PodSample, old: PodMemory | None) -> DecodeInterval | None:
+    """Decode steps since the last read; None when there were none, the engine restarted, or it is still warming up."""
+    load = pod.load
+    if load is None or old is None or not load.decode_moments or not old.moments or not _warm(pod, old):
+        return None
+    grown = [new - before for new, before in zip(load.decode_moments, old.moments, strict=False)]
+    if grown[0] <= 0 or grown[1] < grown[0] or grown[2] <= 0:
+        return None
+    return DecodeInterval(
+        steps=grown[0],
+        batch=grown[1],
+        time_s=grown[2] / 1e6,
+        batch_sq=grown[3],
+        batch_time_s=grown[4] / 1e6,
+        kv_tokens=(old.used_tokens + load.used_tokens) / 2.0,
+    )
+
+
+def prefill_interval(
+    pod: PodSample, old: PodMemory | None, request_tokens: float, mean_context: float
+) -> PrefillInterval | None:
+    """Prefill since the last read; None as for decode."""
+    load = pod.load
+    if load is None or old is None or pod.sampled_at is None or not _warm(pod, old):
+        return None
+    if load.prefill_busy_s_total is None or load.prefill_uncached_tokens_total is None:
+        return None
+    if old.busy_s is None or old.uncached_tokens is None:
+        return None
+    busy_s = load.prefill_busy_s_total - old.busy_s
+    tokens = load.prefill_uncached_tokens_total - old.uncached_tokens
+    wall_s = pod.sampled_at - old.at
+    if busy_s <= 0 or tokens <= 0 or wall_s < LEAST_INTERVAL_S:
+        return None
+    queued = (old.waiting_tokens or 0.0) > 0 and queued_tokens(pod) > 0
+    return PrefillInterval(tokens, busy_s, wall_s, queued, request_tokens, mean_context)
+
+
+def remember(pod: PodSample, old: PodMemory) -> PodMemory:
+    """The pod's memory after this read; a sample that was read before changes nothing."""
+    load = pod.load
+    if load is None or pod.sampled_at is None or pod.sampled_at <= old.at:
+        return old
+    return replace(
+        old,
+        at=pod.sampled_at,
+        uncached_tokens=load.prefill_uncached_tokens_total,
+        busy_s=load.prefill_busy_s_total,
+        waiting_tokens=queued_tokens(pod),
+        used_tokens=float(load.used_tokens),
+        moments=load.decode_moments,
+    )
+
+
+def _warm(pod: PodSample, old: PodMemory) -> bool:
+    return pod.sampled_at is not None and pod.sampled_at > old.at and old.at >= (pod.ready_at or 0.0) + WARM_UP_S
+
+
+def tokens_left(load: EngineLoad | None) -> float:
+    """How much a pod would have to finish when drained: unknown counts as everything."""
+    return float("inf") if load is None else float(load.used_tokens)

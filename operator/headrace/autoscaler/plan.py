@@ -1,0 +1,168 @@
+"""One decision for one service: signals, capacity, limits and memory in; targets with their reasons out.
+
+The same function runs in the operator, in the simulator and in replay. It reads no clock and keeps no state: everything
+that lasts is in the Memory and the CapacityModel that come back.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from headrace.api.roles import Role
+from headrace.autoscaler.capacity import CapacityModel
+from headrace.autoscaler.choose import Part, choose
+from headrace.autoscaler.decision import Constraint, Decision, Need, RoleDecision, SignalHealth, Veto
+from headrace.autoscaler.freshness import health as signal_health
+from headrace.autoscaler.guards import Case, apply_guards
+from headrace.autoscaler.learn import learn
+from headrace.autoscaler.limits import Limits, RoleLimits
+from headrace.autoscaler.memory import Memory, RoleMemory, add_peak, startup_s
+from headrace.autoscaler.observe import Observed, observe
+from headrace.autoscaler.signals import Signals
+from headrace.autoscaler.sizing import Sizing, size
+from headrace.autoscaler.targets import pick, reason_of, sentence
+
+SETTLE_S = 30.0  # an order shows in the pods' phases after an API round trip and a scrape: until then it still holds
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A decision, and what the next one needs."""
+
+    decision: Decision
+    memory: Memory
+    model: CapacityModel
+
+
+def plan(signals: Signals, model: CapacityModel, limits: Limits, memory: Memory, now: float) -> Plan:
+    """Decide for one service. Never raises on missing or odd signals; times are epoch seconds."""
+    if memory.since == 0.0:
+        memory = replace(memory, since=now)
+    health = signal_health(signals, limits, now)
+    pods = dict(memory.pods)
+    pools = {role: observe(signals, role, limits, now, pods) for role in limits.roles}
+    memory, model = learn(signals, pools, model, limits, memory, now)
+    sizing = size(signals, pools, model, limits, memory)
+    cases: dict[Role, Case] = {}
+    parts: dict[Role, Part] = {}
+    vetoes: dict[Role, tuple[Veto, ...]] = {}
+    for role, role_limits in limits.roles.items():
+        case = _case(role, pools[role], role_limits, limits, memory, health, sizing, now)
+        raw = math.ceil(case.need - 1e-9)
+        guarded, vetoes[role] = apply_guards(case, max(raw, case.role_limits.min))
+        cases[role] = case
+        parts[role] = Part(
+            wanted=guarded,
+            need=case.need,
+            least=role_limits.min,
+            most=role_limits.max,
+            gpus=role_limits.gpus,
+            cost=role_limits.cost_per_hour,
+            draining=len(pools[role].draining),
+        )
+    chosen, joint = choose(_not_below_current(parts, cases, limits), limits)
+    for role, added in joint.items():
+        vetoes[role] = (*vetoes[role], *added)
+    roles = {role: _role_decision(case, chosen[role], vetoes[role], sizing) for role, case in cases.items()}
+    decision = Decision(
+        service=signals.service,
+        at=now,
+        roles=roles,
+        health=health,
+        inputs=sizing.inputs,
+        shed=sizing.shed,
+    )
+    return Plan(decision, _remember(memory, cases, roles, now), model)
+
+
+def _case(  # noqa: PLR0917 - gathers what the guards may look at
+    role: Role, pool: Observed, role_limits: RoleLimits, limits: Limits, memory: Memory,
+    health: SignalHealth, sizing: Sizing, now: float,
+) -> Case:  # fmt: skip
+    mine = memory.role(role)
+    lead_s = startup_s(mine, limits.startup_prior_s)
+    window_s = limits.window_s(lead_s)
+    need = max(need.replicas for need in sizing.needs[role])
+    queues = sizing.prefill is not None and role is not Role.DECODE
+    peaks = add_peak(mine.peaks, now, need, window_s)
+    current = _current(pool, mine, role_limits, now)
+    return Case(
+        pool=pool,
+        role_limits=role_limits,
+        limits=limits,
+        memory=replace(mine, peaks=peaks, retracted_at=now if pool.retracted_requests > 0 else mine.retracted_at),
+        health=health,
+        now=now,
+        since=memory.since,
+        current=current,
+        need=need,
+        peak=peaks[0][1],
+        window_s=window_s,
+        startup_s=lead_s,
+        wait_s=_wait_s(sizing, pool) if queues else 0.0,
+        budget_s=sizing.prefill.budget_s if sizing.prefill and queues else math.inf,
+        holds=lambda n: sizing.holds(role, n, current),
+    )
+
+
+def _wait_s(sizing: Sizing, pool: Observed) -> float:
+    return sizing.prefill.backlog_s / max(len(pool.serving), 1) if sizing.prefill else 0.0
+
+
+def _current(pool: Observed, memory: RoleMemory, role_limits: RoleLimits, now: float) -> int:
+    """Replicas meant to stay, counting an order that was given and does not show yet."""
+    if memory.target is not None:
+        if now - memory.raised_at < SETTLE_S and memory.target > pool.current:
+            return memory.target
+        if now - memory.lowered_at < SETTLE_S and memory.target < pool.current:
+            return memory.target
+    return pool.current if pool.current > 0 else role_limits.min
+
+
+def _not_below_current(parts: dict[Role, Part], cases: dict[Role, Case], limits: Limits) -> dict[Role, Part]:
+    """A budget that holds for what runs today only limits growth; one that was cut below that makes pools shrink."""
+    held = sum(cases[role].current * part.gpus for role, part in parts.items())
+    if limits.gpu_budget is not None and held > limits.gpu_budget + 1e-9:
+        return parts
+    return {
+        role: replace(part, least=min(max(min(cases[role].current, part.wanted), part.least), part.most))
+        for role, part in parts.items()
+    }
+
+
+def _role_decision(case: Case, replicas: int, vetoes: tuple[Veto, ...], sizing: Sizing) -> RoleDecision:
+    role = case.pool.role
+    needs = sizing.needs[role]
+    binding = max(needs, key=lambda need: need.replicas)
+    if binding.replicas <= case.role_limits.min - 1:
+        binding = Need(Constraint.MINIMUM, float(case.role_limits.min), f"replicas.min is {case.role_limits.min}")
+    target = pick(case, replicas)
+    reason = reason_of(case, target, vetoes)
+    return RoleDecision(
+        target=target,
+        serving=len(case.pool.serving),
+        starting=len(case.pool.starting),
+        draining=len(case.pool.draining),
+        needs=needs,
+        binding=binding.constraint,
+        reason=reason,
+        message=sentence(case, target, binding, vetoes),
+        vetoes=vetoes,
+        what_if=tuple(sizing.what_if(role, n) for n in (replicas - 1, replicas, replicas + 1) if n >= 1),
+    )
+
+
+def _remember(memory: Memory, cases: dict[Role, Case], roles: dict[Role, RoleDecision], now: float) -> Memory:
+    kept: dict[Role, RoleMemory] = {}
+    for role, case in cases.items():
+        target = roles[role].target
+        old = case.memory
+        before = old.target if old.target is not None else case.current
+        kept[role] = replace(
+            old,
+            target=target.replicas,
+            victims=target.victims,
+            raised_at=now if target.replicas > before else old.raised_at,
+            lowered_at=now if target.replicas < before else old.lowered_at,
+            kv_capacity_tokens=case.pool.kv_capacity_tokens or old.kv_capacity_tokens,
+        )
+    return replace(memory, at=now, roles=kept)

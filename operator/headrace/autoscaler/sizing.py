@@ -1,0 +1,180 @@
+"""The needs of every role of a service, and what other replica counts would give."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace.api.roles import Role
+from headrace.autoscaler.capacity import CapacityModel
+from headrace.autoscaler.decision import Need, WhatIf
+from headrace.autoscaler.limits import Limits
+from headrace.autoscaler.loads import (
+    Demand,
+    decode_load,
+    demand,
+    handed_over_tokens,
+    is_decode_bound,
+    prefill_load,
+    shed_hint,
+    stock_decode_load,
+)
+from headrace.autoscaler.memory import Memory, startup_s
+from headrace.autoscaler.needs import (
+    STEP_MARGIN,
+    USABLE_KV,
+    DecodeLoad,
+    DecodePool,
+    PrefillLoad,
+    decode_needs,
+    prefill_needs,
+    resident,
+    ttft_attainment,
+)
+from headrace.autoscaler.observe import Observed
+from headrace.autoscaler.quantiles import normal_z
+from headrace.autoscaler.signals import Signals
+
+KEEP_SHARE = 0.9  # of what is usable: a pool that would just fit after a step down is not stepped down to
+LIFE_TOKENS = 256.0  # of a stream, to bound what prefill hands over, where no lengths are known
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """Needs per role, the figures behind them, and the loads for the what-if table."""
+
+    needs: Mapping[Role, tuple[Need, ...]]
+    inputs: Mapping[str, Any]
+    shed: bool
+    model: CapacityModel
+    limits: Limits
+    prefill: PrefillLoad | None = None
+    decode: DecodeLoad | None = None
+    kv_capacity: Mapping[Role, float] = field(default_factory=dict)
+
+    def what_if(self, role: Role, n: int) -> WhatIf:
+        """What `n` replicas of a role would give under the same load."""
+        gpus = n * self.limits.roles[role].gpus
+        attainment = tpot_s = kv_share = None
+        work = 0.0
+        if self.prefill is not None and role is not Role.DECODE:
+            attainment = ttft_attainment(self.prefill, n)
+            work = self.prefill.work if role is Role.WORKER else 0.0
+        if self.decode is not None and role is not Role.PREFILL:
+            z = normal_z(1.0 - self.limits.objective.miss_share)
+            held = resident(
+                self.decode, self.model, float(n), prefill_work=work, z=z, cap_s=10.0 * self.limits.objective.tpot_s
+            )
+            tpot_s, kv_share = held.tpot_s, held.kv_tokens_q / (n * self.kv_capacity[role])
+        return WhatIf(n, attainment, tpot_s, kv_share, gpus)
+
+    def holds(self, role: Role, n: int, current: int) -> bool:
+        """Whether `n` replicas would carry today's load with room to spare: the counterfactual before a scale-down.
+
+        Fewer replicas take longer steps, so what is resident grows with them: load x N / (N - 1), and the KV with it.
+        """
+        objective, seen = self.limits.objective, self.what_if(role, n)
+        if seen.ttft_attainment is not None and seen.ttft_attainment < 1.0 - objective.miss_share:
+            return False
+        if seen.tpot_s is None or seen.kv_share is None or self.decode is None:
+            return True
+        now = self.what_if(role, current)
+        slower = seen.tpot_s / now.tpot_s if now.tpot_s else 1.0
+        share = max(seen.kv_share, self.decode.resident_kv * slower / (n * self.kv_capacity[role]))
+        return seen.tpot_s <= STEP_MARGIN * objective.tpot_s and share <= KEEP_SHARE * USABLE_KV
+
+
+def size(
+    signals: Signals, pools: Mapping[Role, Observed], model: CapacityModel, limits: Limits, memory: Memory
+) -> Sizing:
+    """Needs of all roles from one demand, so that prefill and decode are sized for the same future."""
+    entrance = pools.get(Role.PREFILL) or pools.get(Role.WORKER)
+    exit_ = pools.get(Role.DECODE) or pools.get(Role.WORKER)
+    leads = {role: startup_s(memory.role(role), limits.startup_prior_s) + limits.tick_s for role in pools}
+    has_state = any(pod.state is not None for pool in pools.values() for pod in pool.serving)
+    found = demand(
+        memory,
+        growth=1.0,
+        unseen_factor=_unseen_factor(entrance),
+        engine_state=has_state,
+        lookback_s=limits.lookback_s(max(leads.values())),
+    )
+    load_p = load_d = None
+    needs: dict[Role, tuple[Need, ...]] = dict.fromkeys(pools, ())
+    if entrance is not None:
+        bound = exit_ is not None and exit_ is not entrance and is_decode_bound(entrance, exit_)
+        waiting = float(signals.gateway.queued_requests) if signals.gateway else 0.0
+        load_p = prefill_load(found, entrance, memory, model, limits, leads[entrance.role], waiting, decode_bound=bound)
+        factor = model.headroom(model.prefill_valid)
+        needs[entrance.role] = prefill_needs(load_p, limits.objective.miss_share, factor, limits.headroom)
+    if exit_ is not None:
+        load_d = _decode_load(found, entrance, exit_, model, memory)
+        capacity = DecodePool(_kv_capacity(exit_, model, memory), exit_.max_running or model.max_running)
+        work = load_p.work if load_p is not None and exit_.role is Role.WORKER else 0.0
+        scale = model.headroom(model.decode_valid) * limits.headroom
+        needs[exit_.role] += decode_needs(load_d, model, capacity, limits.objective, prefill_work=work, scale=scale)
+    return Sizing(
+        needs=needs,
+        inputs=_inputs(found, load_p, load_d, pools, model, leads),
+        shed=load_p is not None and entrance is not None and shed_hint(load_p, len(entrance.serving), limits.objective),
+        model=model,
+        limits=limits,
+        prefill=load_p,
+        decode=load_d,
+        kv_capacity={role: _kv_capacity(pool, model, memory) for role, pool in pools.items()},
+    )
+
+
+def _decode_load(
+    found: Demand, entrance: Observed | None, exit_: Observed, model: CapacityModel, memory: Memory
+) -> DecodeLoad:
+    handed_over = 0.0
+    if entrance is not None:
+        handed_over = handed_over_tokens(found, entrance, model, LIFE_TOKENS * model.steps.decode_base_s)
+    if found.engine_state:
+        return decode_load(found, exit_, handed_over, memory)
+    return stock_decode_load(found, exit_, model, handed_over)
+
+
+def _kv_capacity(pool: Observed, model: CapacityModel, memory: Memory) -> float:
+    return pool.kv_capacity_tokens or memory.role(pool.role).kv_capacity_tokens or model.kv_capacity_tokens
+
+
+def _unseen_factor(entrance: Observed | None) -> float:
+    if entrance is None or not entrance.serving or not entrance.unseen:
+        return 1.0
+    seen = len(entrance.serving) - entrance.unseen
+    return len(entrance.serving) / seen if seen else 1.0
+
+
+def _inputs(  # noqa: PLR0917 - the record shows all that sizing saw
+    found: Demand, load_p: PrefillLoad | None, load_d: DecodeLoad | None,
+    pools: Mapping[Role, Observed], model: CapacityModel, leads: Mapping[Role, float],
+) -> dict[str, Any]:  # fmt: skip
+    shape, steps = found.shape, model.steps
+    inputs: dict[str, Any] = {
+        "arrivals_per_s_1m": found.short.count,
+        "arrivals_per_s_5m": found.long.count,
+        "prompt_tokens": shape.prompt_tokens,
+        "uncached_tokens": shape.request_tokens,
+        "output_tokens": shape.output / shape.count if shape.count > 0 else None,
+        "growth": found.growth,
+        "dispersion": found.dispersion,
+        "token_price_s": model.token_price_s(shape.mean_context),
+        "decode_base_s": steps.decode_base_s,
+        "decode_sequence_s": steps.decode_sequence_s,
+        "decode_kv_token_s": steps.decode_kv_token_s,
+        "prefill_calibrated": model.prefill_valid,
+        "decode_calibrated": model.decode_valid,
+        "usable_kv_share": USABLE_KV,
+        "step_margin": STEP_MARGIN,
+    }
+    for role, pool in pools.items():
+        inputs[f"{role}_running"] = pool.running
+        inputs[f"{role}_kv_tokens"] = pool.kv_tokens
+        inputs[f"{role}_queued_tokens"] = pool.queued_tokens
+        inputs[f"{role}_lead_s"] = leads[role]
+    if load_p is not None:
+        inputs |= {"prefill_work": load_p.work, "ttft_budget_s": load_p.budget_s, "backlog_s": load_p.backlog_s}
+    if load_d is not None:
+        inputs |= {"decode_tokens_per_s": load_d.output, "resident_kv_tokens": load_d.resident_kv}
+    return inputs
