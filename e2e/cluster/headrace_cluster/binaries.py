@@ -80,6 +80,7 @@ PROMETHEUS = Tool(
     "github.com/prometheus/prometheus/cmd/prometheus",
     tags="remove_all_sd,enable_kubernetes_sd,netgo",
 )
+ALL = (ETCD, *KUBERNETES, PROMETHEUS)
 
 
 def cached(tool: Tool) -> Path | None:

@@ -1,4 +1,4 @@
-"""Command line: headrace-cluster up | status | kubectl | restart | down."""
+"""Command line: headrace-cluster prepare | up | status | kubectl | restart | down."""
 
 import os
 import sys
@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperCommand
 
-from headrace_cluster.cluster import NODE_LABELS, Cluster
+from headrace_cluster import binaries
+from headrace_cluster.cluster import NODE_LABELS, Cluster, names, prepare_host
 from headrace_cluster.errors import ClusterError
 from headrace_cluster.report import Report
 
@@ -43,6 +44,18 @@ def _labels(pairs: list[str]) -> dict[str, str]:
         if "=" not in pair:
             raise ClusterError(f"--node-label {pair!r}: write KEY=VALUE, e.g. gpu=h100.")
     return {**NODE_LABELS, **dict(pair.split("=", 1) for pair in pairs)}
+
+
+@app.command(epilog="Example: [bold]headrace-cluster prepare --install[/bold]")
+def prepare(
+    *,
+    install: Annotated[bool, typer.Option("--install", help="Install missing Debian packages with apt.")] = False,
+) -> None:
+    """Do once what later starts rely on: check the machine, download or build the programs."""
+    report = Report()
+    with _one_sentence():
+        prepare_host(report, install=install)
+        binaries.ensure(binaries.ALL, report)
 
 
 @app.command(
@@ -154,7 +167,7 @@ def kubectl(context: typer.Context) -> None:
         name, arguments = arguments[1], arguments[2:]
     with _one_sentence():
         cluster = Cluster(name, report=Report())
-        program = str(cluster.kubectl_program())
+        program = str(cluster.kubectl_binary)
         sys.stdout.flush()
         os.execve(program, [program, *arguments], {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)})  # noqa: S606
 
@@ -172,12 +185,21 @@ def restart(
         cluster.restart(component)
 
 
-@app.command(epilog="Example: [bold]headrace-cluster down --name second[/bold]")
-def down(name: Name = DEFAULT_NAME) -> None:
+@app.command(
+    epilog="Examples:\n\n  [bold]headrace-cluster down --name second[/bold]\n\n"
+    "  [bold]headrace-cluster down --all[/bold]"
+)
+def down(
+    name: Name = DEFAULT_NAME,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="End every cluster of this user.")] = False,
+) -> None:
     """End the cluster; no process, mount, namespace, cgroup, rule or route stays behind."""
     report = Report()
-    with _one_sentence(), report.step(f"cluster {name!r} down"):
-        Cluster(name).down()
+    with _one_sentence():
+        for each in names() if every else [name]:
+            with report.step(f"cluster {each!r} down"):
+                Cluster(each).down()
 
 
 def main() -> None:

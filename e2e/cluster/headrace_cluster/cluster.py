@@ -5,7 +5,7 @@ import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,16 +36,24 @@ NODE_LABELS: Mapping[str, str] = {"headrace.dev/embedded": "true"}
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What `up` decided, kept in the cluster's state; `index` is None for an existing cluster's context."""
+    """What `up` decided, kept in the cluster's state; `index` is None for an existing cluster's context.
+
+    `usable` turns true when `up` has seen every gate open: a run that was killed before leaves it false.
+    """
 
     index: int | None
+    usable: bool = False
     kube_context: str | None = None
     prometheus: bool = False
     models: str | None = None
 
 
 class Cluster:
-    """A real Kubernetes of one node on this machine; as a context manager it goes up and down with the block."""
+    """A real Kubernetes of one node on this machine; as a context manager it goes down at the end of the block.
+
+    >>> with Cluster("demo").up(prometheus=True) as cluster:
+    ...     print(cluster.kubectl("get", "nodes"))
+    """
 
     def __init__(self, name: str = "headrace", *, report: Report | None = None) -> None:
         self.layout: Layout = layout(name)
@@ -54,7 +62,7 @@ class Cluster:
         self._report = report or Report(quiet=True)
 
     def __enter__(self) -> Self:
-        return self if self.running() else self.up()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -111,7 +119,7 @@ class Cluster:
     def running(self) -> bool:
         """Is the cluster up (an existing one: attached)?"""
         record = self.record
-        return record is not None and (record.kube_context is not None or self._node.running())
+        return record is not None and record.usable and (record.kube_context is not None or self._node.running())
 
     def component_status(self) -> list[dict[str, Any]]:
         """Name, running, pid, starts, age_s and pss_bytes of every component."""
@@ -136,11 +144,11 @@ class Cluster:
             return self
         if kube_context is not None:
             return self._attach(kube_context)
-        self._prepare_host(install=install)
+        prepare_host(self._report, install=install)
         models = (model_dir or cache_dir() / "models").absolute()
         models.mkdir(parents=True, exist_ok=True)
         with_prometheus = prometheus or prometheus_config is not None
-        tools = [binaries.ETCD, *binaries.KUBERNETES, *([binaries.PROMETHEUS] if with_prometheus else [])]
+        tools = binaries.ALL if with_prometheus else [tool for tool in binaries.ALL if tool != binaries.PROMETHEUS]
         programs = binaries.ensure(tools, self._report)
         record = Record(index=None, prometheus=with_prometheus, models=str(models))
         folders = environment.folders(models)
@@ -155,6 +163,7 @@ class Cluster:
             table = components.table(self.layout, plan, programs, node_labels=node_labels, prometheus=with_prometheus)
             self._start_components(table, folders)
             self._wait_until_usable(fake_gpus)
+            self._write(replace(record, index=plan.index, usable=True))
         except BaseException:
             self._node.clear(keep_logs=True)
             raise
@@ -176,15 +185,11 @@ class Cluster:
     def _attach(self, context: str) -> Self:
         kubectl = external.installed_kubectl() or binaries.ensure([_KUBECTL], self._report)["kubectl"]
         external.attach(context, self.kubeconfig, kubectl)
-        self.layout.record.write_text(json.dumps(asdict(Record(index=None, kube_context=context))))
+        self._write(Record(index=None, usable=True, kube_context=context))
         return self
 
-    def _prepare_host(self, *, install: bool) -> None:
-        checks.require_root()
-        if install and (packages := checks.missing_packages()):
-            with self._report.step(f"installing {', '.join(packages)}"):
-                checks.install(packages)
-        checks.require_host(self.layout.state)
+    def _write(self, record: Record) -> None:
+        self.layout.record.write_text(json.dumps(asdict(record)))
 
     def _start_node(self, record: Record) -> Plan:
         # One at a time: two clusters that start together must not choose the same addresses.
@@ -193,8 +198,7 @@ class Cluster:
             plan = choose(network.routed_networks())
             self._node.start()
             network.connect(self.layout, plan, self._node.process())
-            decided = {**asdict(record), "index": plan.index}
-            self.layout.record.write_text(json.dumps(decided))
+            self._write(replace(record, index=plan.index))
         return plan
 
     def _start_components(self, table: Sequence[components.Component], folders: Sequence[Path]) -> None:
@@ -246,7 +250,8 @@ class Cluster:
         folder = self.layout.pki
         return Api(self.plan.api_url, ca=folder / "ca.crt", certificate=folder / "admin.crt", key=folder / "admin.key")
 
-    def kubectl_program(self) -> Path:
+    @property
+    def kubectl_binary(self) -> Path:
         """The kubectl that fits this cluster."""
         record = self.record
         if record is None:
@@ -256,7 +261,7 @@ class Cluster:
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl and return its standard output; raises ClusterError with its standard error."""
-        command = [str(self.kubectl_program()), f"--kubeconfig={self.kubeconfig}", *arguments]
+        command = [str(self.kubectl_binary), f"--kubeconfig={self.kubeconfig}", *arguments]
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ClusterError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
@@ -274,6 +279,21 @@ class Cluster:
     def start(self, component: str) -> None:
         """Start a stopped component."""
         self._node.request("start", name=component)
+
+
+def prepare_host(report: Report, *, install: bool) -> None:
+    """Raise ClusterError unless this machine can host clusters; with `install` add missing Debian packages first."""
+    checks.require_root()
+    if install and (packages := checks.missing_packages()):
+        with report.step(f"installing {', '.join(packages)}"):
+            checks.install(packages)
+    checks.require_host(clusters_dir())
+
+
+def names() -> list[str]:
+    """The names of all clusters of this user, up or left by a killed run."""
+    folder = clusters_dir()
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
 
 
 _KUBECTL = next(tool for tool in binaries.KUBERNETES if tool.name == "kubectl")
