@@ -1,4 +1,4 @@
-"""Engine step times from a measured profile and an idle prefill/decode probe: least squares, nothing from serving runs."""
+"""Engine step times by least squares from a measured profile and an idle disaggregation probe, never from serving."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -29,10 +29,7 @@ def fit(profile: Mapping[str, Any], probe: Mapping[str, Any] | None = None, expe
     `experts_share` is experts per token / experts for a MoE model, whose step saturates in the batch. Raises
     UnusableProfile when fewer than 3 decode or prefill rows are there.
     """
-    prefill, saturated = (
-        profile.get("prefill", []),
-        profile.get("prefill_sat") or profile.get("prefill_saturated") or [],
-    )
+    prefill, saturated = profile.get("prefill", []), profile.get("prefill_sat", [])
     decode_rows, probe_rows = profile.get("decode", []), (probe or {}).get("rows", [])
     if len(decode_rows) < 3:
         raise UnusableProfile(f"profile: decode has {len(decode_rows)} rows, but the fit needs at least 3")
@@ -40,7 +37,7 @@ def fit(profile: Mapping[str, Any], probe: Mapping[str, Any] | None = None, expe
     frontend = median(row["client_median_s"] - row["server_e2e_median_s"] for row in prefill)
     idle = _idle(prefill, probe_rows, frontend, decode.decode_base_s)
     busy = _busy(saturated, frontend) if _long(saturated) else PrefillTimes(0.0, idle.token_s, idle.context_s)
-    transfer, eager = _transfer(probe_rows, frontend, idle, busy)
+    transfer, eager = _transfer(probe_rows, frontend, idle)
     return EngineTimes(busy, idle, decode, frontend, eager, transfer)
 
 
@@ -109,8 +106,8 @@ def _busy(saturated: Rows, frontend_s: float) -> PrefillTimes:
     return PrefillTimes(0.0, float(token), float(context))
 
 
-def _transfer(probe: Rows, frontend_s: float, idle: PrefillTimes, busy: PrefillTimes) -> tuple[TransferTimes, float]:
-    """The line through what disaggregation adds to a lone prompt's TTFT, and the launch time that short prompts show."""
+def _transfer(probe: Rows, frontend_s: float, idle: PrefillTimes) -> tuple[TransferTimes, float]:
+    """The line through what disaggregation adds to a lone prompt's TTFT; the launch time that short prompts show."""
     if not probe:
         return TransferTimes(0.0, 0.0), idle.floor_s
     long = [(min(row["input_len"], KV_CHUNK_TOKENS), row["pd_ttft_s"] - row["unified_ttft_s"])
@@ -121,5 +118,4 @@ def _transfer(probe: Rows, frontend_s: float, idle: PrefillTimes, busy: PrefillT
     transfer = TransferTimes(max(float(intercept), 0.0), max(float(slope), 0.0))
     short = [row["pd_ttft_s"] - frontend_s - transfer.seconds(row["input_len"])
              for row in probe if row["input_len"] < LINEAR_FROM_TOKENS]  # fmt: skip
-    del busy
     return transfer, median(short) if short else idle.floor_s

@@ -1,4 +1,4 @@
-"""A decode-only engine: KV set aside on arrival, requests that join when their KV is here, retraction when it is full."""
+"""A decode-only engine: KV set aside on arrival, joining when the KV is here, retraction when the pool is full."""
 
 from collections import deque
 

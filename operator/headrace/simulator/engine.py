@@ -34,8 +34,8 @@ class Host(Protocol):
         """The last token of a request is out."""
         ...
 
-    def prefilled(self, live: Live, piece_tokens: int, now: float) -> None:
-        """A prefill-only engine has completed a prompt, whose last piece was `piece_tokens`."""
+    def prefilled(self, live: Live, delivered_at: float) -> None:
+        """A prefill-only engine has completed a prompt, whose KV arrives at `delivered_at`."""
         ...
 
     def reserved(self, live: Live, now: float) -> None:

@@ -77,7 +77,6 @@ class Fleet:
         self.pools = {role: self._pool(role) for role in spec.roles}
         self.routers = {role: Router(spec.routing.get(role, Routing.CACHE_AWARE), rng) for role in spec.roles}
         self.held: deque[Live] = deque()  # requests that the gateway holds while no engine serves
-        self.link_free: dict[Engine, float] = {}
         self.live = self.arrived = self.rejected = self.retractions = 0
         self.actions = self.reversals = self.ticks = 0
         self.direction: dict[Role, int] = {}
@@ -161,15 +160,11 @@ class Fleet:
         assert isinstance(live.upstream, PrefillEngine)  # noqa: S101 - only a disaggregated fleet has decode engines
         live.upstream.accept(live, now)
 
-    def prefilled(self, live: Live, piece_tokens: int, now: float) -> None:
-        """Send the KV. Earlier chunks went while later ones were computed; one transfer at a time leaves an engine."""
+    def prefilled(self, live: Live, delivered_at: float) -> None:
+        """Hand the request over to its decode engine when its KV is there."""
         upstream = live.upstream
         assert isinstance(upstream, PrefillEngine)  # noqa: S101 - see above
-        tokens = piece_tokens if live.todo == 0 and live.isl - live.hit > piece_tokens else live.isl
-        start = max(now, self.link_free.get(upstream, 0.0))
-        done = start + self.spec.times.transfer.seconds(tokens)
-        self.link_free[upstream] = done
-        self.at(done, lambda t: self._delivered(live, upstream, t))
+        self.at(delivered_at, lambda t: self._delivered(live, upstream, t))
 
     def _delivered(self, live: Live, upstream: PrefillEngine, now: float) -> None:
         upstream.exported(live)

@@ -14,8 +14,9 @@ class PrefillEngine(Engine):
     """SGLang's overlapped prefill loop.
 
     The host composes a step from what is there, spends `eager_launch_s` launching it (a prefill-only engine has no
-    prefill graphs), then waits for the step before it, sends that one's KV off, and starts over. So a step's result is
-    held up by the launch of the next, and short prompts cost the launch, not the arithmetic.
+    prefill graphs), then waits for the step before it, sends that one's KV request by request, and starts over. So a
+    step's result is held up by the launch of the next, short prompts cost the launch and not the arithmetic, and
+    nothing is composed while KV is being sent.
     """
 
     role = Role.PREFILL
@@ -76,8 +77,10 @@ class PrefillEngine(Engine):
             self.ledger.done(live.length_class, live.isl, 1)
             if live.hash_ids is not None:
                 self.queue.cache.insert(live.hash_ids, self.shape.kv_capacity_tokens - self.exporting_tokens)
-            self.host.prefilled(live, piece, now)
-        self._loop(now)
+            # Earlier chunks were sent while later ones were computed; a prompt of one piece sends its cached part too.
+            now += self.times.transfer.seconds(piece if live.isl - live.hit > piece else live.isl)
+            self.host.prefilled(live, now)
+        self.host.at(now, self._loop)
 
     def exported(self, live: Live) -> None:
         """The decode side has the KV."""

@@ -1,4 +1,4 @@
-"""What a run leaves behind: compact arrays of the finished requests, a row a tick, and the figures computed from them."""
+"""What a run leaves behind: compact arrays of the finished requests, a row a tick, and figures computed from them."""
 
 from array import array
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """An objective: the share of requests that meet both. `ttft_per_token_s` makes the TTFT limit grow with the prompt."""
+    """An objective on both latencies. `ttft_per_token_s` makes the TTFT limit grow with the prompt."""
 
     ttft_s: float = 2.0
     tpot_s: float = 0.05

@@ -1,4 +1,4 @@
-"""What the steps of a simulated engine cost: prefill on a busy and on an idle engine, decode, host work, KV transfer."""
+"""What the steps of a simulated engine cost: prefill when busy and when idle, decode, host work, KV transfer."""
 
 from dataclasses import dataclass, replace
 
@@ -25,7 +25,7 @@ class PrefillTimes:
         return max(self.floor_s, self.base_s + self.token_s * tokens + self.context_s * work)
 
     def scaled(self, device: float, host: float = 1.0) -> "PrefillTimes":
-        """On a chip that needs `device` times as long; the floor is host work (kernel launches) and scales by `host`."""
+        """On a chip that needs `device` times as long. Base and floor are host work and scale by `host`."""
         return PrefillTimes(self.base_s * host, self.token_s * device, self.context_s * device, self.floor_s * host)
 
 
