@@ -125,7 +125,7 @@ def _column(name: str, kind: str, path: str, priority: int) -> dict[str, Any]:
 
 
 def _convert(node: Schema, definitions: Mapping[str, Schema], path: str) -> Schema:
-    node = _flatten(node, definitions, path)
+    node, definitions = _flatten(node, definitions, path)
     unknown = [key for key in node if key not in {*_KEPT, *_DROPPED, *_HANDLED} and not key.startswith("x-kubernetes-")]
     if unknown:
         raise SchemaError(f"{path}: {', '.join(unknown)} has no twin in a structural schema")
@@ -150,20 +150,24 @@ def _convert(node: Schema, definitions: Mapping[str, Schema], path: str) -> Sche
     return result
 
 
-def _flatten(node: Schema, definitions: Mapping[str, Schema], path: str) -> Schema:
-    """Inline a reference, or the one alternative of "X or null"; what stands beside it wins."""
+def _flatten(node: Schema, definitions: Mapping[str, Schema], path: str) -> tuple[Schema, Mapping[str, Schema]]:
+    """Inline a reference, or the one alternative of "X or null"; what stands beside it wins.
+
+    Also returns the definitions that may be used inside: all but the one inlined, so that a recursion is found out.
+    """
     beside = {key: value for key, value in node.items() if key not in {"$ref", "anyOf"}}
     if "$ref" in node:
         name = node["$ref"].rsplit("/", 1)[-1]
-        if path.split(".").count(name) > 1:
+        if name not in definitions:
             raise SchemaError(f"{path}: {name} contains itself")
-        return _flatten(definitions[name] | beside, definitions, path)
+        others = {key: schema for key, schema in definitions.items() if key != name}
+        return _flatten(definitions[name] | beside, others, path)
     if "anyOf" in node:
         alternatives = [inner for inner in node["anyOf"] if inner.get("type") != "null"]
         if len(alternatives) != 1:
             raise SchemaError(f"{path}: a union of {len(alternatives)} types has no twin in a structural schema")
         return _flatten(alternatives[0] | beside, definitions, path)
-    return node
+    return node, definitions
 
 
 def _clean_default(value: Any) -> Any:

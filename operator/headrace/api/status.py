@@ -3,13 +3,21 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 from pydantic.config import JsonDict
 
 from headrace.api.base import ApiModel
 from headrace.api.conditions import Condition
 
-Text = Annotated[str, StringConstraints(max_length=1024)]
+_TEXT_LIMIT = 1024  # enough for a sentence with its figures; the objects of a thousand services stay small
+
+
+def _cut(text: Any) -> Any:
+    """An explanation that is too long loses its end: the API server would refuse the whole status for it."""
+    return text[:_TEXT_LIMIT] if isinstance(text, str) else text
+
+
+Text = Annotated[str, StringConstraints(max_length=_TEXT_LIMIT), BeforeValidator(_cut)]
 Word = Annotated[str, StringConstraints(max_length=64)]
 Count = Annotated[int, Field(ge=0)]
 _TIME: JsonDict = {"format": "date-time"}
