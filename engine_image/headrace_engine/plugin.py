@@ -1,0 +1,65 @@
+"""The hooks between SGLang's tokenizer manager and the ledger and the drain; SGLang loads this in each process."""
+
+import logging
+import os
+import time
+from typing import Any
+
+from headrace_engine import cpu_compat
+from headrace_engine.drain import DrainSwitch, bounded_sigterm
+from headrace_engine.ledger import RequestLedger
+
+log = logging.getLogger(__name__)
+ROLE_VARIABLE = "HEADRACE_ENGINE_ROLE"
+DRAIN_VARIABLE = "HEADRACE_ENGINE_DRAIN_SECONDS"
+MANAGER = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
+
+LEDGER = RequestLedger(os.environ.get(ROLE_VARIABLE, "worker"), time.time())  # the engine's clock
+DRAIN = DrainSwitch()
+
+
+def register() -> None:
+    """Entry point `sglang.srt.plugins`. Does nothing unless `headrace-engine serve` started this process."""
+    role = os.environ.get(ROLE_VARIABLE)
+    if role is None:
+        return
+    from sglang.srt.managers.schedule_batch import ServerStatus  # SGLang is loading
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    if cpu_compat.on_cpu() and role == "prefill":
+        cpu_compat.patch_mooncake()
+    deadline_s = float(os.environ.get(DRAIN_VARIABLE, "60"))
+    register_hook = HookRegistry.register
+    register_hook(f"{MANAGER}._send_one_request", _note_one, HookType.BEFORE)
+    register_hook(f"{MANAGER}._send_batch_request", _note_batch, HookType.BEFORE)
+    register_hook(f"{MANAGER}.collect_metrics", _note_progress, HookType.AFTER)
+    register_hook(f"{MANAGER}.is_ready", _ready_unless_draining, HookType.AFTER)
+    sigterm = bounded_sigterm(deadline_s, ServerStatus.UnHealthy, time.monotonic)
+    register_hook(f"{MANAGER}.sigterm_watchdog", sigterm, HookType.AROUND)
+
+
+def _note(tokenized: Any) -> None:
+    if not str(tokenized.rid).startswith("HEALTH_CHECK"):
+        LEDGER.arrived(tokenized.rid, len(tokenized.input_ids or ()), time.time())
+
+
+def _note_one(_manager: Any, tokenized: Any) -> None:
+    _note(tokenized)
+
+
+def _note_batch(_manager: Any, tokenized: list[Any]) -> None:
+    for one in tokenized:
+        _note(one)
+
+
+def _note_progress(_result: None, _manager: Any, state: Any, output: Any, i: int) -> None:
+    rid = output.rids[i]
+    tokens = output.completion_tokens[i] if output.completion_tokens else 0
+    cached = output.cached_tokens[i] if output.cached_tokens else 0
+    LEDGER.progressed(rid, tokens, cached)
+    if state.finished:
+        LEDGER.finished(rid, tokens)
+
+
+def _ready_unless_draining(ready: bool, _manager: Any) -> bool:
+    return ready and not DRAIN.on
