@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.reconcile.fields import Manifest, drift
+from headrace.reconcile.fields import Manifest, drift, owned_fields
+from headrace.reconcile.replicas import SCALE_MANAGER
 
 STRUCTURE_MANAGER = "headrace-operator"
 
@@ -93,8 +94,10 @@ def diff(
             applies.append(Apply(born, "created", created=True))
         elif not _controlled_by(current, owner_uid):
             collisions.append(Collision(ref, _controller(current)))
-        elif cause := drift(manifest_ := _structure(manifest, autoscaled), current, STRUCTURE_MANAGER):
-            applies.append(Apply(manifest_, cause, created=False))
+        else:
+            claimed = _structure(manifest, current) if autoscaled else manifest
+            if cause := drift(claimed, current, STRUCTURE_MANAGER):
+                applies.append(Apply(claimed, cause, created=False))
     prunes = tuple(
         Prune(ref, obj["metadata"]["uid"])
         for ref, obj in sorted(live.items())
@@ -108,11 +111,19 @@ def with_replicas(manifest: Manifest, replicas: int) -> Manifest:
     return {**manifest, "spec": {**manifest["spec"], "replicas": replicas}}
 
 
-def _structure(manifest: Manifest, autoscaled: bool) -> Manifest:
-    """What the structure's manager claims of a child that exists: not the replicas of an autoscaled pool."""
-    if not autoscaled or "replicas" not in manifest["spec"]:
-        return manifest
-    return {**manifest, "spec": {key: value for key, value in manifest["spec"].items() if key != "replicas"}}
+def _structure(manifest: Manifest, current: Manifest) -> Manifest:
+    """What the structure's manager claims of an autoscaled Deployment that exists.
+
+    It lets go of the replicas that it set at creation once the scale manager owns them too: a field that loses its last
+    owner falls back to the API server's default, 1.
+    """
+    if _owns_replicas(current, STRUCTURE_MANAGER) and not _owns_replicas(current, SCALE_MANAGER):
+        return with_replicas(manifest, current["spec"]["replicas"])
+    return manifest
+
+
+def _owns_replicas(deployment: Manifest, manager: str) -> bool:
+    return "f:replicas" in (owned_fields(deployment, manager) or {}).get("f:spec", {})
 
 
 def _controlled_by(obj: Manifest, uid: str) -> bool:

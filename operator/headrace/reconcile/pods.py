@@ -1,6 +1,6 @@
 """What a pod object tells: its part in the service, where it is in its life, and what keeps it from serving."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -57,6 +57,7 @@ def view(pod: Manifest) -> PodView:
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     ready = conditions.get("Ready", {})
     engines = status.get("containerStatuses") or ()
+    pending = not engines and status.get("phase", "Pending") == "Pending"  # no container was created yet
     return PodView(
         name=meta["name"],
         uid=meta.get("uid", ""),
@@ -73,8 +74,8 @@ def view(pod: Manifest) -> PodView:
         revision=labels.get(REVISION_LABEL, ""),
         template_hash=labels.get("pod-template-hash", ""),
         ip=status.get("podIP", ""),
-        never_served=all(not c.get("started") and not c.get("restartCount") for c in engines),
-        engine_down=all("running" not in (c.get("state") or {}) for c in engines),
+        never_served=pending or _all(engines, lambda c: not c.get("started") and not c.get("restartCount")),
+        engine_down=pending or _all(engines, lambda c: "running" not in (c.get("state") or {})),
         trouble=_trouble(meta["name"], status, conditions),
     )
 
@@ -86,6 +87,11 @@ def parse_time(text: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _all(containers: Sequence[Mapping[str, Any]], test: Callable[[Mapping[str, Any]], bool]) -> bool:
+    """Whether there are containers and all pass; where none are reported nothing is known."""
+    return bool(containers) and all(test(container) for container in containers)
 
 
 def _integer(text: Any) -> int:
