@@ -1,5 +1,6 @@
 """What a tick teaches: start-up times, arrivals, answer lengths, step times."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -7,9 +8,19 @@ from headrace.api.roles import Role
 from headrace.autoscaler.calibration import calibrate
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.demand import gather, reckon
+from headrace.autoscaler.forecast import observe as observe_forecast
 from headrace.autoscaler.freshness import Freshness, freshness
 from headrace.autoscaler.history import Rows, extend, rates
-from headrace.autoscaler.lengths import REFRESH_S, STREAMS_PER_POD, LengthLaw
+from headrace.autoscaler.lengths import (
+    FINISHED_LEAST,
+    FINISHED_MOST,
+    REFRESH_S,
+    STREAMS_LEAST,
+    STREAMS_MOST,
+    LengthLaw,
+    Life,
+    lives_of,
+)
 from headrace.autoscaler.lengths import learn as learn_lengths
 from headrace.autoscaler.limits import Limits
 from headrace.autoscaler.memory import STARTS_KEPT, Memory, PodMemory, RoleMemory, startup_s
@@ -17,6 +28,7 @@ from headrace.autoscaler.observe import Observed, decode_interval, prefill_inter
 from headrace.autoscaler.signals import PodPhase, PodSample, Signals
 from headrace_engine_config.length_class import LENGTH_CLASSES, length_class
 
+LEAST_STEP_S = 1e-4  # no engine decodes faster than 10,000 steps/s; keeps a division sane
 LEAST_START_S = 1.0  # a pod that was Ready the moment it was made was adopted, not started
 ENTRANCES = (Role.PREFILL, Role.WORKER)  # where requests are counted as they come in
 EXITS = (Role.DECODE, Role.WORKER)  # where answers end
@@ -29,12 +41,15 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
     live = [pod for pod in signals.pods if pod.role in pools]
     fresh = [pod for pod in live if pod.phase is not PodPhase.STARTING and _is_fresh(pod, limits, now)]
     entrances = [pod for pod in fresh if pod.role in ENTRANCES]
-    lengths = _lengths([pod for pod in fresh if pod.role in EXITS], memory.lengths, now)
+    step_s = max(_step_s(pools, model), LEAST_STEP_S)
+    lengths = _lengths([pod for pod in fresh if pod.role in EXITS], memory.lengths, step_s, now)
     rows, until, front = gather(entrances, memory.pods, lengths)
     stock_rows, stock_front = reckon(entrances, memory.pods)
     longest = max(limits.lookback_s(startup_s(memory.role(role), limits.startup_prior_s)) for role in pools)
     history = extend(memory.history, _merge(rows, stock_rows), front if front is not None else stock_front, longest)
     shape = rates(history, longest)
+    horizon_s = limits.tick_s + max(startup_s(memory.role(role), limits.startup_prior_s) for role in pools)
+    forecast = observe_forecast(memory.forecast, history, horizon_s, 1.0 - 2.0 * limits.objective.miss_share)
     new = [pod for pod in fresh if pod.sampled_at is not None]
     decode = [found for pod in new if (found := decode_interval(pod, memory.pods.get(pod.pod))) is not None]
     prefill = [
@@ -52,8 +67,16 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
         roles=roles,
         history=history,
         lengths=lengths,
+        forecast=forecast,
     )
     return memory, calibrate(model, decode, prefill)
+
+
+def _step_s(pools: Mapping[Role, Observed], model: CapacityModel) -> float:
+    """Seconds per token now, on the mean replica that decodes."""
+    pool = pools.get(Role.DECODE) or pools.get(Role.WORKER)
+    pods = float(max(len(pool.serving), 1)) if pool else 1.0
+    return model.steps.decode_s(pool.running / pods, pool.kv_tokens / pods) if pool else 0.0
 
 
 def _is_fresh(pod: PodSample, limits: Limits, now: float) -> bool:
@@ -90,17 +113,27 @@ def _starts(memory: RoleMemory, pods: list[PodSample], role: Role, known: Mappin
     return replace(memory, starts_s=(*memory.starts_s, *found)[-STARTS_KEPT:]) if found else memory
 
 
-def _lengths(pods: list[PodSample], law: LengthLaw, now: float) -> LengthLaw:
+def _lengths(pods: list[PodSample], law: LengthLaw, step_s: float, now: float) -> LengthLaw:
+    """The law of answer lengths, refreshed every half minute. Running streams are sampled to a bounded number."""
     if law.at and now - law.at < REFRESH_S:
         return law
-    finished: list[list[float]] = [[] for _ in range(LENGTH_CLASSES)]
-    running: list[list[float]] = [[] for _ in range(LENGTH_CLASSES)]
-    for pod in pods:
-        if pod.state is None:
-            continue
-        for done in pod.state.finished:
-            finished[done.length_class].append(float(done.output_tokens))
-        stride = max(len(pod.state.running) // STREAMS_PER_POD, 1)
-        for stream in pod.state.running[::stride]:
-            running[length_class(stream.prompt_tokens)].append(float(stream.age_tokens))
-    return learn_lengths(finished, running, now, law)
+    states = [pod.state for pod in pods if pod.state is not None]
+    total = float(sum(state.finished_total for state in states))
+    lives: list[list[Life]] = [[] for _ in range(LENGTH_CLASSES)]
+    answers = max(FINISHED_MOST // max(len(states), 1), FINISHED_LEAST)
+    streams = max(STREAMS_MOST // max(len(states), 1), STREAMS_LEAST)
+    rate = (total - law.finished_total) / (now - law.at) / max(len(states), 1) if law.at else 0.0
+    for state in states:
+        finished = state.finished[-answers:]
+        sample = state.running[:: max(len(state.running) // streams, 1)]
+        done, running = lives_of(
+            [float(request.output_tokens) for request in finished],
+            [float(stream.age_tokens) for stream in sample],
+            len(finished) / rate / step_s if rate > 0.0 else math.inf,
+            float(state.running_total),
+        )
+        for request, life in zip(finished, done, strict=True):
+            lives[request.length_class].append(life)
+        for stream, life in zip(sample, running, strict=True):
+            lives[length_class(stream.prompt_tokens)].append(life)
+    return learn_lengths(lives, now, total, law)

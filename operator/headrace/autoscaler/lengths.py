@@ -4,7 +4,7 @@ Finished requests alone are biased towards short answers: the long ones are stil
 (Kaplan and Meier, 1958) counts a running stream of age u as "at least u".
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headrace_engine_config.length_class import LENGTH_CLASSES
@@ -12,7 +12,9 @@ from headrace_engine_config.length_class import LENGTH_CLASSES
 PRIOR_OUTPUT_TOKENS = 256.0  # mean answer until one was seen: the usual chat answer is 100..400 tokens
 POOL_WEIGHT = 20.0  # a class needs so many answers of its own to weigh as much as all classes together
 REFRESH_S = 30.0  # answers take seconds to minutes: the law need not follow every tick
-STREAMS_PER_POD = 48  # running streams looked at per pod: the ages of 48 give a median to 15 %
+FINISHED_LEAST, FINISHED_MOST = 32, 1024  # answers looked at, per pod at least and in all: 1,024 give a mean to 3 %
+LEAST_AT_RISK = 3  # answers at risk before a single end may take the curve far down
+STREAMS_LEAST, STREAMS_MOST = 16, 512  # the same for running streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,52 +23,81 @@ class LengthLaw:
 
     at: float = 0.0
     seen: float = 0.0  # answers behind the law
+    finished_total: float = 0.0  # of all engines at `at`, for the rate at which answers end
     mean: tuple[float, ...] = (PRIOR_OUTPUT_TOKENS,) * LENGTH_CLASSES
     square: tuple[float, ...] = (2 * PRIOR_OUTPUT_TOKENS**2,) * LENGTH_CLASSES  # of an exponential law
     cube: tuple[float, ...] = (6 * PRIOR_OUTPUT_TOKENS**3,) * LENGTH_CLASSES
 
 
-def learn(
-    finished: Sequence[Iterable[float]], running: Sequence[Iterable[float]], at: float, old: LengthLaw
-) -> LengthLaw:
-    """The law from output lengths and running ages, each by class. With nothing finished the old law stays."""
-    answers = [list(lengths) for lengths in finished]
-    ages = [list(lengths) for lengths in running]
-    total = sum(len(lengths) for lengths in answers)
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One answer in tokens: watched from `entry` (0: from its start) until `end`, where it finished or still runs."""
+
+    entry: float
+    end: float
+    finished: bool
+    weight: float = 1.0  # streams that a sampled one stands for
+
+
+def learn(lives: Sequence[Sequence[Life]], at: float, finished_total: float, old: LengthLaw) -> LengthLaw:
+    """The law from the lives seen per class. With nothing finished the old law stays."""
+    total = sum(life.finished for part in lives for life in part)
     if total == 0:
         return old
-    pooled = survival_moments([o for part in answers for o in part], [u for part in ages for u in part])
+    pooled = survival_moments([life for part in lives for life in part])
     rows = []
-    for done, alive in zip(answers, ages, strict=True):
-        own = survival_moments(done, alive) if done else pooled
-        weight = len(done) / (len(done) + POOL_WEIGHT)
+    for part in lives:
+        done = sum(life.finished for life in part)
+        own = survival_moments(part) if done else pooled
+        weight = done / (done + POOL_WEIGHT)
         rows.append(tuple(weight * mine + (1.0 - weight) * all_ for mine, all_ in zip(own, pooled, strict=True)))
     mean, square, cube = zip(*rows, strict=True)
-    return LengthLaw(at=at, seen=float(total), mean=mean, square=square, cube=cube)
+    return LengthLaw(at, float(total), finished_total, mean, square, cube)
 
 
-def survival_moments(done: Sequence[float], alive: Sequence[float]) -> tuple[float, float, float]:
-    """E[o], E[o^2], E[o^3] of the product-limit estimate; `done` must not be empty.
+def survival_moments(lives: Sequence[Life]) -> tuple[float, float, float]:
+    """E[o], E[o^2], E[o^3] of the product-limit estimate with late entry; at least one life must have finished.
 
-    S falls at each finished length by the share of those still at risk. done 10, 20; alive 15: S = 2/3 from 10, 0 from
-    20, so E[o] = 10 + 10 x 2/3 = 16.7, where the finished alone give 15. What survives the longest answer seen gets an
-    exponential tail with the mean life so far, because a censored tail has no events to learn from.
+    S falls at each finished length by the share of those at risk there. Finished 10 and 20, running 15, all watched
+    from the start: S = 2/3 from 10, 0 from 20, so E[o] = 10 + 10 x 2/3 = 16.7, where the finished alone give 15. What
+    outlives the longest answer seen gets an exponential tail with the mean life so far: a censored tail has no events.
     """
-    marks = sorted([(o, 0) for o in done] + [(u, 1) for u in alive])
-    at_risk, survival, last = len(marks), 1.0, 0.0
+    marks = sorted((life.end, not life.finished, life.weight) for life in lives)
+    entries = sorted((life.entry, life.weight) for life in lives)
+    entered, at_risk = 0, 0.0
+    survival, last = 1.0, 0.0
     first = second = third = 0.0
-    for value, censored in marks:
+    for index, (value, running, weight) in enumerate(marks):
+        while entered < len(entries) and entries[entered][0] < value:
+            at_risk += entries[entered][1]
+            entered += 1
         if value > last:
             first += survival * (value - last)
             second += survival * (value**2 - last**2)
             third += survival * (value**3 - last**3)
             last = value
-        if not censored:
-            survival *= 1.0 - 1.0 / at_risk
-        at_risk -= 1
+        if not running:
+            # One early end among late entrants says little: only the last of all may end the curve by itself.
+            least = LEAST_AT_RISK if index + 1 < len(marks) else weight
+            survival *= 1.0 - weight / max(at_risk, least)
+        at_risk -= weight
     if survival > 0.0:
         tail = max(first, 1.0)
         first += survival * tail
         second += survival * 2.0 * (last * tail + tail**2)
         third += survival * 3.0 * (last**2 * tail + 2.0 * last * tail**2 + 2.0 * tail**3)
     return first, second, third
+
+
+def lives_of(
+    outputs: Sequence[float], ages: Sequence[float], window_tokens: float, running_total: float
+) -> tuple[list[Life], list[Life]]:
+    """Lives of one engine's list of finished answers (newest last) and of a sample of its running streams.
+
+    The list spans `window_tokens` of generation; what began before it is watched only from its start on. Without that a
+    short list beside many running streams reads as if nearly nothing ended.
+    """
+    count = len(outputs)
+    done = [Life(max(o - window_tokens * (j + 1) / count, 0.0), o, True) for j, o in enumerate(outputs)]
+    weight = max(running_total / len(ages), 1.0) if ages else 1.0
+    return done, [Life(max(u - window_tokens, 0.0), u, False, weight) for u in ages]

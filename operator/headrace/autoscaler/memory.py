@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from headrace.api.roles import Role
+from headrace.autoscaler.forecast import ForecastState
 from headrace.autoscaler.history import History
 from headrace.autoscaler.lengths import LengthLaw
 
@@ -51,6 +52,7 @@ class Memory:
     roles: Mapping[Role, RoleMemory] = field(default_factory=dict)
     history: History = field(default_factory=History)
     lengths: LengthLaw = field(default_factory=LengthLaw)
+    forecast: ForecastState = field(default_factory=ForecastState)
 
     def role(self, role: Role) -> RoleMemory:
         """The role's memory, empty if it has none."""
@@ -70,6 +72,7 @@ class Memory:
             roles={Role(name): RoleMemory(**_tuples(role)) for name, role in record["roles"].items()},
             history=History(**_tuples(record["history"])),
             lengths=LengthLaw(**_tuples(record["lengths"])),
+            forecast=ForecastState(**_tuples(record["forecast"])),
         )
 
 

@@ -21,6 +21,7 @@ from headrace.autoscaler.signals import Signals
 from headrace.autoscaler.sizing import Sizing, size
 from headrace.autoscaler.targets import pick, reason_of, sentence
 
+IDLE_NEED = 0.1  # replicas: below this no constraint is worth naming but the lower bound
 SETTLE_S = 30.0  # an order shows in the pods' phases after an API round trip and a scrape: until then it still holds
 
 
@@ -133,7 +134,7 @@ def _role_decision(case: Case, replicas: int, vetoes: tuple[Veto, ...], sizing: 
     role = case.pool.role
     needs = sizing.needs[role]
     binding = max(needs, key=lambda need: need.replicas)
-    if binding.replicas <= case.role_limits.min - 1:
+    if binding.replicas <= max(case.role_limits.min - 1.0, IDLE_NEED):
         binding = Need(Constraint.MINIMUM, float(case.role_limits.min), f"replicas.min is {case.role_limits.min}")
     target = pick(case, replicas)
     reason = reason_of(case, target, vetoes)

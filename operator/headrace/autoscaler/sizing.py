@@ -7,8 +7,12 @@ from typing import Any
 from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Need, WhatIf
+from headrace.autoscaler.forecast import growth
+from headrace.autoscaler.history import rates
 from headrace.autoscaler.limits import Limits
 from headrace.autoscaler.loads import (
+    LONG_S,
+    SHORT_S,
     Demand,
     decode_load,
     demand,
@@ -93,7 +97,7 @@ def size(
     has_state = any(pod.state is not None for pool in pools.values() for pod in pool.serving)
     found = demand(
         memory,
-        growth=1.0,
+        growth=_growth(memory, limits, leads, signals.at),
         unseen_factor=_unseen_factor(entrance),
         engine_state=has_state,
         lookback_s=limits.lookback_s(max(leads.values())),
@@ -129,10 +133,26 @@ def _decode_load(
 ) -> DecodeLoad:
     handed_over = 0.0
     if entrance is not None:
-        handed_over = handed_over_tokens(found, entrance, model, LIFE_TOKENS * model.steps.decode_base_s)
+        handed_over = handed_over_tokens(found, entrance, model, _answer_tokens(found) * _step_s(exit_, model))
     if found.engine_state:
         return decode_load(found, exit_, handed_over, memory)
     return stock_decode_load(found, exit_, model, handed_over)
+
+
+def _answer_tokens(found: Demand) -> float:
+    shape = found.shape
+    return shape.output / shape.count if shape.output > 0 else LIFE_TOKENS
+
+
+def _step_s(pool: Observed, model: CapacityModel) -> float:
+    pods = float(max(len(pool.serving), 1))
+    return model.steps.decode_s(pool.running / pods, pool.kv_tokens / pods)
+
+
+def _growth(memory: Memory, limits: Limits, leads: Mapping[Role, float], now: float) -> float:
+    lookback_s = limits.lookback_s(max(leads.values()))
+    reactive = max(rates(memory.history, SHORT_S).tokens, rates(memory.history, min(LONG_S, lookback_s)).tokens)
+    return growth(memory.forecast, reactive, now)
 
 
 def _kv_capacity(pool: Observed, model: CapacityModel, memory: Memory) -> float:

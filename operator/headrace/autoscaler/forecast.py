@@ -1,0 +1,119 @@
+"""Where the offered load will be when a pod ordered now is ready: an upper quantile with learned errors.
+
+Three simple candidates forecast the token rate one lead time ahead. Each keeps its own relative errors at that horizon;
+the forecast is the point plus the error quantile (split conformal prediction), of the candidate whose upper forecasts
+had the least pinball loss lately. It only ever adds to the reactive rate.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from headrace.autoscaler.history import History
+
+BUCKET_S = 10  # resolution of the memory: a sixth of the shortest window
+RING = 120  # buckets kept, 20 minutes: the longest lead time of 10 minutes and five minutes before it
+ISSUE_EVERY = 3  # an error every 30 s: closer ones repeat each other
+ERRORS_KEPT = 240  # errors per candidate: two hours
+ERRORS_NEEDED = 20  # fewer say nothing about a 90 % quantile: until then the reactive rate stands alone
+LOSS_STEP = 0.1  # weight of the newest loss
+DAMPING = 0.9  # of the trend per minute: trends of minutes seldom last an hour
+TREND_ERRORS = 2.0  # standard errors between the minute and the five minutes before a slope is believed
+GROWTH_CAP = 0.5  # most that a forecast may add before it has a day of history
+DAY_S = 86400.0
+
+MINUTE, FIVE = 60 // BUCKET_S, 300 // BUCKET_S
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastState:
+    """Token rates per bucket, oldest first, `end` the index of the bucket after the last; errors per candidate."""
+
+    end: int = 0
+    begun: int = 0
+    ring: tuple[float, ...] = ()
+    errors: tuple[tuple[float, ...], ...] = ((), (), ())
+    losses: tuple[float, ...] = (0.0, 0.0, 0.0)
+    upper: float = 0.0  # tokens per second at the horizon
+    best: int = 0
+
+
+CANDIDATES = ("last minute", "last five minutes", "damped trend")
+
+
+def observe(state: ForecastState, history: History, horizon_s: float, level: float) -> ForecastState:
+    """The state after the buckets that the history completed. `level`: the quantile wanted, 0..1."""
+    last = history.end // BUCKET_S  # buckets before this index are complete
+    if not history.count or last <= state.end:
+        return state
+    if not state.ring or state.end * BUCKET_S < history.start:  # the first look, or a gap longer than the history
+        first = -(-history.start // BUCKET_S)
+        state = replace(state, end=first, begun=state.begun or first, ring=())
+    ring, index = list(state.ring), state.end
+    issues = []
+    while index < last:
+        offset = index * BUCKET_S - history.start
+        ring.append(sum(history.tokens[offset : offset + BUCKET_S]) / BUCKET_S)
+        index += 1
+        if index % ISSUE_EVERY == 0:
+            issues.append(len(ring))
+    steps = max(round(horizon_s / BUCKET_S), 1)
+    for length in issues:
+        state = _score(state, ring[:length], steps, level)
+    best = min(range(len(CANDIDATES)), key=lambda i: state.losses[i])
+    upper = _upper(_points(ring, steps)[best], state.errors[best], level)
+    return replace(state, end=index, ring=tuple(ring[-RING:]), upper=upper, best=best)
+
+
+def growth(state: ForecastState, reactive: float, now: float) -> float:
+    """Factor on the reactive rate, at least 1: the upper forecast over it, capped until a day was seen."""
+    if reactive <= 0.0 or state.upper <= reactive:
+        return 1.0
+    factor = state.upper / reactive
+    return factor if now - state.begun * BUCKET_S >= DAY_S else min(factor, 1.0 + GROWTH_CAP)
+
+
+def _score(state: ForecastState, ring: list[float], steps: int, level: float) -> ForecastState:
+    """Judge the forecasts made `steps` buckets ago by the last minute."""
+    past = ring[:-steps]
+    if len(past) < MINUTE or len(ring) < MINUTE:
+        return state
+    actual = _mean(ring, MINUTE)
+    errors, losses = list(state.errors), list(state.losses)
+    for i, point in enumerate(_points(past, steps)):
+        scale = max(point, _mean(past, FIVE), 1e-9)
+        miss = (actual - _upper(point, errors[i], level)) / scale
+        losses[i] += LOSS_STEP * (max(level * miss, (level - 1.0) * miss) - losses[i])
+        errors[i] = (*errors[i], (actual - point) / scale)[-ERRORS_KEPT:]
+    return replace(state, errors=tuple(errors), losses=tuple(losses))
+
+
+def _points(ring: list[float], steps: int) -> tuple[float, float, float]:
+    """The candidates' point forecasts from a ring, in tokens per second."""
+    minute, five = _mean(ring, MINUTE), _mean(ring, FIVE)
+    return minute, five, _trend(ring, minute, five, steps)
+
+
+def _trend(ring: list[float], minute: float, five: float, steps: int) -> float:
+    recent = ring[-FIVE:]
+    if len(recent) < 2 * MINUTE:
+        return minute
+    spread = math.sqrt(sum((value - five) ** 2 for value in recent) / (len(recent) - 1) / MINUTE)
+    if abs(minute - five) <= TREND_ERRORS * spread:
+        return minute
+    between_s = (len(recent) - MINUTE) * BUCKET_S / 2.0  # between the centres of the two windows
+    ahead_min = steps * BUCKET_S / 60.0
+    damped_s = 60.0 * (1.0 - math.pow(DAMPING, ahead_min)) / -math.log(DAMPING)
+    return max(minute + (minute - five) / between_s * damped_s, 0.0)
+
+
+def _upper(point: float, errors: tuple[float, ...], level: float) -> float:
+    if len(errors) < ERRORS_NEEDED:
+        return point
+    ordered = sorted(errors)
+    index = min(math.ceil(level * (len(ordered) + 1)) - 1, len(ordered) - 1)
+    return point * (1.0 + max(ordered[index], 0.0))
+
+
+def _mean(values: list[float], count: int) -> float:
+    part = values[-count:]
+    return sum(part) / len(part) if part else 0.0
