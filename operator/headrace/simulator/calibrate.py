@@ -36,7 +36,9 @@ def fit(profile: Mapping[str, Any], probe: Mapping[str, Any] | None = None, expe
     decode = _decode(decode_rows, experts_share)
     frontend = median(row["client_median_s"] - row["server_e2e_median_s"] for row in prefill)
     idle = _idle(prefill, probe_rows, frontend, decode.decode_base_s)
-    busy = _busy(saturated, frontend) if _long(saturated) else PrefillTimes(0.0, idle.token_s, idle.context_s)
+    weights_s = decode.decode_fixed_s(KV_CHUNK_TOKENS)  # no step is faster than reading the weights once
+    line = _busy(saturated, frontend) if _long(saturated) else idle
+    busy = PrefillTimes(0.0, line.token_s, line.context_s, weights_s)
     transfer, eager = _transfer(probe_rows, frontend, idle)
     return EngineTimes(busy, idle, decode, frontend, eager, transfer)
 

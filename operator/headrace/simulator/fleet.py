@@ -63,7 +63,13 @@ class Fleet:
     """One run. Events are (time, serial, call); a call gets its time. Nothing here reads a clock but `clock`."""
 
     def __init__(
-        self, spec: FleetSpec, policy: Policy, rng: Uniform, horizon_s: float, clock: Callable[[], float] | None = None
+        self,
+        spec: FleetSpec,
+        policy: Policy,
+        rng: Uniform,
+        horizon_s: float,
+        *,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.spec = spec
         self.policy = policy

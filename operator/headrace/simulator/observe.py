@@ -24,7 +24,7 @@ STREAMS_LIMIT = 512  # /headrace/state shows no more running streams than this
 Sample = tuple[float, EngineLoad, EngineState]  # with the time of the read
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MetricFaults:
     """How much worse than perfect the readings are."""
 

@@ -1,0 +1,111 @@
+"""One cell of a comparison: a load, a fleet, a start-up delay, a policy, a seed."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from headrace.api.roles import Role
+from headrace.autoscaler.limits import Limits, Objective, RoleLimits
+from headrace.catalog.accelerators import lookup
+from headrace.simulator.fleet import Bounds, Fleet, FleetSpec
+from headrace.simulator.headrace_policy import HeadracePolicy
+from headrace.simulator.observe import MetricFaults
+from headrace.simulator.policy import Policy
+from headrace.simulator.pool import Lifecycle
+from headrace.simulator.profiles import FleetProfile
+from headrace.simulator.request import Arrival
+from headrace.simulator.results import Progress, RunResult, Slo
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What one run is made of, the load and the policy apart."""
+
+    profile: FleetProfile
+    topology: str = "disaggregated"
+    delay_s: float = 60.0  # median start-up time
+    delay_cv: float = 0.0  # 0: fixed, else lognormal with this coefficient of variation
+    start_failure: float = 0.0  # share of starts that fail and are tried again
+    stop_s: float = 2.0  # from idle to the GPU being free: the container's termination
+    faults: MetricFaults = field(default_factory=MetricFaults)
+    minimum: int = 1
+    maximum: int = 64
+    seed: int = 0
+
+
+def run_cell(
+    cell: Cell,
+    policy: Policy,
+    arrivals: Iterable[Arrival],
+    horizon_s: float,
+    initial: Mapping[Role, int],
+    *,
+    clock: Callable[[], float] | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Simulate `policy` on `arrivals` (sorted by t, read lazily) up to `horizon_s`, starting from `initial` replicas.
+
+    Deterministic for equal inputs. `clock` (such as time.perf_counter) only measures the policy's own time.
+    """
+    rng = np.random.default_rng(cell.seed)
+    bounds = {
+        role: Bounds(cell.minimum, cell.maximum, min(max(initial.get(role, 1), cell.minimum), cell.maximum))
+        for role in cell.profile.roles(cell.topology)
+    }
+    spec = FleetSpec(
+        times=cell.profile.times,
+        shape=cell.profile.shape,
+        bounds=bounds,
+        lifecycle=_lifecycle(cell, np.random.default_rng((cell.seed, 1))),
+        faults=cell.faults,
+    )
+    return Fleet(spec, policy, rng, horizon_s, clock=clock).run(arrivals, progress)
+
+
+def _lifecycle(cell: Cell, rng: np.random.Generator) -> Lifecycle:
+    """Delays drawn from a generator of their own, so that two policies meet the same luck start by start."""
+    sigma = math.sqrt(math.log1p(cell.delay_cv**2))
+
+    def start_s() -> float:
+        return cell.delay_s * math.exp(sigma * rng.standard_normal()) if sigma else cell.delay_s
+
+    return Lifecycle(start_s=start_s, stop_s=lambda: cell.stop_s, start_fails=lambda: rng.random() < cell.start_failure)
+
+
+def limits(cell: Cell, slo: Slo, percentile: float = 95.0, **changes: float) -> Limits:
+    """The autoscaler's limits for a cell: its objective and bounds, everything else at the product's defaults."""
+    chip = lookup(cell.profile.accelerator)
+    gpus = cell.profile.shape.gpus
+    role = RoleLimits(cell.minimum, cell.maximum, float(gpus), chip.price_per_hour * gpus)
+    objective = Objective(slo.ttft_s, slo.tpot_s, percentile, slo.ttft_per_token_s * 1000.0)
+    made = Limits(objective, dict.fromkeys(cell.profile.roles(cell.topology), role))
+    return replace(made, **changes) if changes else made  # type: ignore[arg-type]
+
+
+def headrace(cell: Cell, slo: Slo, percentile: float = 95.0, **changes: float) -> HeadracePolicy:
+    """Headrace's policy for a cell, from the prior: it knows the catalogue and nothing of the simulated truth."""
+    return HeadracePolicy(cell.profile.prior(), limits(cell, slo, percentile, **changes))
+
+
+def mean_load(profile: FleetProfile, topology: str, arrivals: Iterable[Arrival], horizon_s: float) -> dict[Role, int]:
+    """Replicas that the mean load asks for, rounded up: the common start of every policy.
+
+    Prefill by busy seconds; decode by the larger of the KV held and the batch at a step of 50 ms.
+    """
+    times, shape = profile.times, profile.shape
+    busy_s = token_s = decode_s = 0.0
+    for arrival in arrivals:
+        isl, osl = max(arrival.input_tokens, 1), max(arrival.output_tokens, 1)
+        busy_s += times.busy.token_s * isl + times.busy.context_s * 0.5 * isl * isl
+        token_s += osl * (isl + 0.5 * osl)
+        decode_s += osl * (times.decode.decode_sequence_s + times.decode.decode_kv_token_s * (isl + 0.5 * osl))
+    fixed = times.decode.decode_fixed_s(64)
+    step_s = 0.025  # half the usual 50 ms objective: the step time a fleet at its mean load would have
+    kv = token_s * step_s / horizon_s / (0.85 * shape.kv_capacity_tokens)
+    step = decode_s / horizon_s / (1.0 - fixed / 0.045)
+    prefill = busy_s / horizon_s
+    if topology == "aggregated":
+        return {Role.WORKER: max(1, math.ceil(prefill + max(kv, step)))}
+    return {Role.PREFILL: max(1, math.ceil(prefill)), Role.DECODE: max(1, math.ceil(max(kv, step)))}

@@ -1,0 +1,186 @@
+"""Fleets that can be simulated: a model on an accelerator with its engine's step times, and how many replicas."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from headrace.api.roles import AGGREGATED_ROLES, DISAGGREGATED_ROLES, Role
+from headrace.autoscaler.capacity import CapacityModel, roofline
+from headrace.catalog.accelerators import ACCELERATORS, Accelerator, lookup
+from headrace.catalog.measured import LLAMA_8B, LLAMA_8B_H100, QWEN3_30B_A3B, QWEN3_30B_A3B_H100
+from headrace.catalog.models import ModelFacts
+from headrace.simulator.engine import EngineShape
+from headrace.simulator.times import EngineTimes, PrefillTimes, TransferTimes
+
+# `headrace simulate validate --calibrate` on the measured profile and disaggregation probe (SGLang 0.5.14, H100 80GB
+# HBM3, Llama-3.1-8B shape bf16, TP1, nixl/UCX on one host, 2026-11-22), rounded to three digits.
+LLAMA_8B_H100_TIMES = EngineTimes(
+    busy=PrefillTimes(base_s=0.0, token_s=2.32e-5, context_s=7.84e-10, floor_s=6.41e-3),
+    idle=PrefillTimes(base_s=8.40e-3, token_s=1.93e-5, context_s=1.32e-9, floor_s=0.0153),
+    decode=LLAMA_8B_H100.steps,
+    frontend_s=3.03e-3,
+    eager_launch_s=0.0332,
+    transfer=TransferTimes(latency_s=0.0, token_s=5.43e-6),
+)
+
+# The same fit on the Qwen3-30B-A3B profile of that machine. No disaggregation probe was taken: launches grow with the
+# layers (48 / 32), the transfer with the KV bytes of a token (98,304 / 131,072).
+QWEN3_30B_A3B_H100_TIMES = EngineTimes(
+    busy=PrefillTimes(base_s=0.0, token_s=1.48e-5, context_s=1.09e-9, floor_s=0.0227),
+    idle=PrefillTimes(base_s=0.0239, token_s=9.53e-6, context_s=1.63e-9, floor_s=0.0278),
+    decode=QWEN3_30B_A3B_H100.steps,
+    frontend_s=4.63e-3,
+    eager_launch_s=0.0332 * 48 / 32,
+    transfer=TransferTimes(latency_s=0.0, token_s=5.43e-6 * 98_304 / 131_072),
+)
+
+LLAMA_70B_FP8 = ModelFacts(
+    layers=80, hidden=8192, heads=64, kv_heads=8, head_dim=128, intermediate=28672, vocab=128256, dtype="fp8"
+)  # meta-llama/Llama-3.1-70B config.json
+# The roofline's decode step is too fast for 70B fp8 on 4 H100: batch 4 to 64 at 1,024 + 8,192 tokens measured 12.0 to
+# 23.4 ms (aiconfigurator's silicon sample, vLLM), the roofline gives 9.6 to 18.6 ms. Prefill agrees within 10 %.
+SILICON_70B_DECODE = 1.26
+
+
+@dataclass(frozen=True, slots=True)
+class FleetProfile:
+    """A model on `tensor_parallel` chips of one accelerator, and the bounds a service of it would have."""
+
+    name: str
+    model: ModelFacts
+    accelerator: str
+    tensor_parallel: int
+    times: EngineTimes
+    shape: EngineShape
+    minimum: int = 1
+    maximum: int = 64
+    description: str = ""
+    topologies: Mapping[str, tuple[Role, ...]] = field(
+        default_factory=lambda: {"disaggregated": DISAGGREGATED_ROLES, "aggregated": AGGREGATED_ROLES}
+    )
+
+    def roles(self, topology: str) -> tuple[Role, ...]:
+        """The roles of `disaggregated` or `aggregated`. Raises ValueError for anything else."""
+        if topology not in self.topologies:
+            raise ValueError(f"topology {topology!r}: use one of {', '.join(self.topologies)}")
+        return self.topologies[topology]
+
+    def prior(self) -> CapacityModel:
+        """What the autoscaler believes before it has seen this fleet: catalogue and model facts, nothing of `times`."""
+        return CapacityModel.prior(
+            self.model,
+            lookup(self.accelerator),
+            self.tensor_parallel,
+            chunk_tokens=self.shape.chunk_tokens,
+            max_running=self.shape.max_running,
+        )
+
+
+def scaled_to(times: EngineTimes, source: Accelerator, target: Accelerator) -> EngineTimes:
+    """Measured times of one chip carried to another: prefill by bf16 FLOP/s, decode by bandwidth, KV by the link.
+
+    H100 to A100: prefill x 989/312 = 3.17, decode x 3.35/2.039 = 1.64.
+    """
+    return times.scaled(
+        prefill=source.flops_for("bf16") / target.flops_for("bf16"),
+        decode=source.bandwidth_bytes_per_s / target.bandwidth_bytes_per_s,
+        transfer=source.link_bytes_per_s / target.link_bytes_per_s,
+    )
+
+
+def catalogue_times(accelerator: str, model: ModelFacts = LLAMA_8B) -> EngineTimes:
+    """Times of `model` on a catalogue chip from the nearest measured chip alone. Raises UnknownAccelerator.
+
+    Of the models only the two measured shapes are known exactly; any other takes the dense one's times, scaled by the
+    roofline of both on the measured chip.
+    """
+    measured = ACCELERATORS[LLAMA_8B_H100.accelerator]
+    base = QWEN3_30B_A3B_H100_TIMES if model == QWEN3_30B_A3B else LLAMA_8B_H100_TIMES
+    if model not in {LLAMA_8B, QWEN3_30B_A3B}:
+        base = _from_roofline(model, measured, 1)
+    return scaled_to(base, measured, lookup(accelerator))
+
+
+def _from_roofline(model: ModelFacts, chip: Accelerator, tensor_parallel: int, decode: float = 1.0) -> EngineTimes:
+    """The dense measured engine with the roofline's arithmetic; host work grows with the layers."""
+    steps = roofline(model, chip, tensor_parallel)
+    like = LLAMA_8B_H100_TIMES
+    layers = model.layers / LLAMA_8B.layers
+    # A saturated step has no base of its own: the measured engine's busy token is 7 % dearer than its lone one.
+    busy_share = like.busy.token_s / LLAMA_8B_H100.steps.prefill_token_s
+    idle_share = like.idle.token_s / LLAMA_8B_H100.steps.prefill_token_s
+    kv_share = model.kv_bytes_per_token() / LLAMA_8B.kv_bytes_per_token()
+    steps = steps.scaled(decode=decode)
+    return EngineTimes(
+        busy=PrefillTimes(
+            0.0, steps.prefill_token_s * busy_share, steps.prefill_token_context_s, steps.decode_fixed_s(8192)
+        ),
+        idle=PrefillTimes(
+            like.idle.base_s * layers,
+            steps.prefill_token_s * idle_share,
+            steps.prefill_token_context_s * like.idle.context_s / like.busy.context_s,
+            max(like.idle.floor_s * layers, steps.decode_fixed_s(8192)),
+        ),
+        decode=steps,
+        frontend_s=like.frontend_s,
+        eager_launch_s=like.eager_launch_s * layers,
+        # Every rank sends its own share of the heads.
+        transfer=TransferTimes(like.transfer.latency_s, like.transfer.token_s * kv_share / tensor_parallel),
+    )
+
+
+def _profiles() -> dict[str, FleetProfile]:
+    h100 = lookup("nvidia-h100")
+    big = CapacityModel.prior(LLAMA_70B_FP8, h100, 4)
+    found = (
+        FleetProfile(
+            name="llama-8b-h100",
+            model=LLAMA_8B,
+            accelerator="nvidia-h100",
+            tensor_parallel=1,
+            times=LLAMA_8B_H100_TIMES,
+            shape=EngineShape(kv_capacity_tokens=LLAMA_8B_H100.kv_capacity_tokens),
+            description="Llama-3.1-8B bf16, one H100 a replica, measured",
+        ),
+        FleetProfile(
+            name="qwen3-30b-a3b-h100",
+            model=QWEN3_30B_A3B,
+            accelerator="nvidia-h100",
+            tensor_parallel=1,
+            times=QWEN3_30B_A3B_H100_TIMES,
+            shape=EngineShape(kv_capacity_tokens=QWEN3_30B_A3B_H100.kv_capacity_tokens),
+            description="Qwen3-30B-A3B bf16 (MoE), one H100 a replica, step times measured, transfer scaled",
+        ),
+        FleetProfile(
+            name="llama-70b-h100-tp4",
+            model=LLAMA_70B_FP8,
+            accelerator="nvidia-h100",
+            tensor_parallel=4,
+            times=_from_roofline(LLAMA_70B_FP8, h100, 4, SILICON_70B_DECODE),
+            shape=EngineShape(kv_capacity_tokens=int(big.kv_capacity_tokens), gpus=4),
+            description="Llama-3.1-70B fp8, four H100 a replica, roofline corrected by silicon rows",
+        ),
+    )
+    return {profile.name: profile for profile in found}
+
+
+PROFILES: Mapping[str, FleetProfile] = _profiles()
+
+
+def profile(name: str) -> FleetProfile:
+    """A fleet profile by name. Raises LookupError that lists the known ones."""
+    if name not in PROFILES:
+        raise LookupError(f"profile {name!r} is unknown. Known: {', '.join(PROFILES)}.")
+    return PROFILES[name]
+
+
+def with_accelerator(base: FleetProfile, accelerator: str) -> FleetProfile:
+    """The same fleet on another chip, from the catalogue alone; KV capacity grows with the memory left for it."""
+    chip = lookup(accelerator)
+    prior = CapacityModel.prior(base.model, chip, base.tensor_parallel)
+    return replace(
+        base,
+        name=f"{base.name}@{accelerator}",
+        accelerator=accelerator,
+        times=scaled_to(base.times, lookup(base.accelerator), chip),
+        shape=replace(base.shape, kv_capacity_tokens=int(prior.kv_capacity_tokens)),
+    )
