@@ -99,6 +99,8 @@ def ensure(tools: Sequence[Tool], report: Report) -> dict[str, Path]:
             for number, tool in enumerate(missing, start=1):
                 if cached(tool) is None:  # else another process made it while this one waited for the lock
                     _obtain(tool, folder, report, f"{number} of {len(missing)}")
+        if not downloads.reachable():
+            report.line("  Go's own caches hold up to 12 GB for this; `go clean -cache -modcache` frees them.")
     return {tool.name: cache_dir() / "bin" / tool.file_name for tool in tools}
 
 
@@ -111,7 +113,7 @@ def _obtain(tool: Tool, folder: Path, report: Report, position: str) -> None:
         else:
             downloaded = False
         if not downloaded:
-            with report.step(f"building {tool.name} {tool.version} ({position})"):
+            with report.step(f"building {tool.name} {tool.version} ({position})", slow=True):
                 _build(tool, program)
         program.chmod(0o755)
         program.replace(folder / tool.file_name)
@@ -123,7 +125,7 @@ def _lock(folder: Path, report: Report) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with report.step("waiting for another run that builds the programs"):
+            with report.step("waiting for another run that makes the programs", slow=True):
                 fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

@@ -13,7 +13,8 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from headrace_cluster import binaries
-from headrace_cluster.cluster import NODE_LABELS, Cluster, names, prepare_host
+from headrace_cluster.bringup import NODE_LABELS
+from headrace_cluster.cluster import Cluster, names, prepare_host
 from headrace_cluster.errors import ClusterError
 from headrace_cluster.report import Report
 

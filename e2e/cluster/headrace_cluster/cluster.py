@@ -1,51 +1,21 @@
 """The embedded cluster as one object, used by the command line, the demo and the end-to-end tests."""
 
-import fcntl
-import json
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from headrace_cluster import (
-    binaries,
-    checks,
-    components,
-    environment,
-    external,
-    images,
-    network,
-    pki,
-    policy,
-    readiness,
-    settings,
-)
+from headrace_cluster import binaries, checks, external, readiness
 from headrace_cluster import prometheus as prom
-from headrace_cluster.addresses import Plan, choose
+from headrace_cluster.addresses import Plan
 from headrace_cluster.api import Api
+from headrace_cluster.bringup import NODE_LABELS, BringUp, Options, administrator
 from headrace_cluster.errors import ClusterError
 from headrace_cluster.layout import Layout, cache_dir, clusters_dir, layout
 from headrace_cluster.node import Node
+from headrace_cluster.record import Record, alone, read_record, write_record
 from headrace_cluster.report import Report
-
-NODE_LABELS: Mapping[str, str] = {"headrace.dev/embedded": "true"}
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What `up` decided, kept in the cluster's state; `index` is None for an existing cluster's context.
-
-    `usable` turns true when `up` has seen every gate open: a run that was killed before leaves it false.
-    """
-
-    index: int | None
-    usable: bool = False
-    kube_context: str | None = None
-    prometheus: bool = False
-    models: str | None = None
 
 
 class Cluster:
@@ -79,10 +49,7 @@ class Cluster:
     @property
     def record(self) -> Record | None:
         """What the last `up` decided, or None when there is no cluster."""
-        try:
-            return Record(**json.loads(self.layout.record.read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
+        return read_record(self.layout)
 
     @property
     def plan(self) -> Plan:
@@ -140,33 +107,21 @@ class Cluster:
         kube_context: str | None = None,
     ) -> Self:
         """Bring the cluster up, or do nothing if it is; clears what a killed run left. Raises ClusterError."""
-        if self.running():
-            return self
-        if kube_context is not None:
-            return self._attach(kube_context)
-        prepare_host(self._report, install=install)
-        models = (model_dir or cache_dir() / "models").absolute()
-        models.mkdir(parents=True, exist_ok=True)
-        with_prometheus = prometheus or prometheus_config is not None
-        tools = binaries.ALL if with_prometheus else [tool for tool in binaries.ALL if tool != binaries.PROMETHEUS]
-        programs = binaries.ensure(tools, self._report)
-        record = Record(index=None, prometheus=with_prometheus, models=str(models))
-        folders = environment.folders(models)
-        try:
-            with self._report.step("node"):
-                plan = self._start_node(record)
-                pki.write_all(self.layout.pki, self.name, plan.api_url, (plan.node_ip, plan.kubernetes_ip))
-                (self.layout.pki / "admin.kubeconfig").rename(self.kubeconfig)
-                prometheus_kubeconfig = self.layout.pki / "prometheus.kubeconfig"
-                prometheus_yaml = prom.config(prometheus_kubeconfig, prometheus_config) if with_prometheus else None
-                settings.write_all(self.layout, plan, prometheus_yaml)
-            table = components.table(self.layout, plan, programs, node_labels=node_labels, prometheus=with_prometheus)
-            self._start_components(table, folders)
-            self._wait_until_usable(fake_gpus)
-            self._write(replace(record, index=plan.index, usable=True))
-        except BaseException:
-            self._node.clear(keep_logs=True)
-            raise
+        # Two runs with one name take turns, so that the second finds the first one's cluster.
+        with alone(f".{self.name}.lock"):
+            if self.running():
+                return self
+            if kube_context is not None:
+                return self._attach(kube_context)
+            options = Options(
+                prometheus=prometheus or prometheus_config is not None,
+                prometheus_config=prometheus_config,
+                fake_gpus=fake_gpus,
+                node_labels=node_labels,
+                models=(model_dir or cache_dir() / "models").absolute(),
+            )
+            prepare_host(self._report, install=install)
+            BringUp(self.layout, self._node, self._report, options).run()
         return self
 
     def down(self) -> None:
@@ -185,70 +140,14 @@ class Cluster:
     def _attach(self, context: str) -> Self:
         kubectl = external.installed_kubectl() or binaries.ensure([_KUBECTL], self._report)["kubectl"]
         external.attach(context, self.kubeconfig, kubectl)
-        self._write(Record(index=None, usable=True, kube_context=context))
+        write_record(self.layout, Record(index=None, usable=True, kube_context=context))
         return self
-
-    def _write(self, record: Record) -> None:
-        self.layout.record.write_text(json.dumps(asdict(record)))
-
-    def _start_node(self, record: Record) -> Plan:
-        # One at a time: two clusters that start together must not choose the same addresses.
-        with _alone():
-            self._node.clear()
-            plan = choose(network.routed_networks())
-            self._node.start()
-            network.connect(self.layout, plan, self._node.process())
-            self._write(replace(record, index=plan.index))
-        return plan
-
-    def _start_components(self, table: Sequence[components.Component], folders: Sequence[Path]) -> None:
-        early = [component for component in table if component.name in components.FOUNDATION]
-        for component in early:
-            self._start(component)
-        with self._report.step("images"):
-            self._import_images()
-        with self._report.step("API server ready"):
-            self._wait("the API server", self.api().ready)
-            for path, manifest in policy.manifests(folders):
-                self.api().apply(path, manifest)
-        for component in table:
-            if component not in early:
-                self._start(component)
-
-    def _start(self, component: components.Component) -> None:
-        self._node.request("start", name=component.name, argv=component.argv)
-
-    def _import_images(self) -> None:
-        archive = self.layout.state / "images.tar"
-        busybox = Path(checks.program("busybox")).read_bytes()
-        images.write_archive(archive, busybox, environment.search_path())
-        ctr = ("ctr", "--address", settings.CONTAINERD_SOCKET, "--namespace", "k8s.io")
-        self._wait("containerd", lambda: self._node.run(*ctr, "version", check=False).returncode == 0)
-        self._node.run(*ctr, "images", "import", str(archive))
-        archive.unlink()
-
-    def _wait_until_usable(self, fake_gpus: int) -> None:
-        api = self.api()
-        with self._report.step("node ready"):
-            self._wait("the node to be ready", lambda: readiness.node_ready(api, self.name))
-            self._wait("the default ServiceAccount", lambda: readiness.default_account(api))
-            self._wait("the environment policy", lambda: readiness.policy_in_force(api))
-        if fake_gpus:
-            amount = {"nvidia.com/gpu": str(fake_gpus)}
-            body = {"status": {"capacity": amount, "allocatable": amount}}
-            merge = "application/merge-patch+json"
-            api.call("PATCH", f"/api/v1/nodes/{self.name}/status", body, content_type=merge)
-            self._wait("the GPUs", lambda: readiness.gpus_allocatable(api, self.name, fake_gpus))
-
-    def _wait(self, what: str, opened: Any) -> None:
-        readiness.wait(what, opened, self._node, self.layout)
 
     # ---- use
 
     def api(self) -> Api:
         """A client with the administrator's certificate."""
-        folder = self.layout.pki
-        return Api(self.plan.api_url, ca=folder / "ca.crt", certificate=folder / "admin.crt", key=folder / "admin.key")
+        return administrator(self.layout, self.plan)
 
     @property
     def kubectl_binary(self) -> Path:
@@ -270,7 +169,7 @@ class Cluster:
     def restart(self, component: str) -> None:
         """Stop a component and start it again; returns when the API server (whichever was restarted) is ready."""
         self._node.request("restart", name=component)
-        self._wait("the API server", self.api().ready)
+        readiness.wait("the API server", self.api().ready, self._node, self.layout)
 
     def stop(self, component: str) -> None:
         """Stop a component until `start`."""
@@ -297,11 +196,3 @@ def names() -> list[str]:
 
 
 _KUBECTL = next(tool for tool in binaries.KUBERNETES if tool.name == "kubectl")
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    clusters_dir().mkdir(parents=True, exist_ok=True)
-    with (clusters_dir() / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -19,9 +19,14 @@ class Report:
         self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
-    def step(self, text: str) -> Iterator[None]:
-        """Show `text` while the block runs and how long it took after it succeeded."""
+    def step(self, text: str, *, slow: bool = False) -> Iterator[None]:
+        """Show `text` while the block runs and how long it took after it succeeded.
+
+        A `slow` step (minutes) is also announced in a log, where the spinner can't show that something goes on.
+        """
         begun = time.perf_counter()
+        if slow and not self.console.is_terminal:
+            self.line(f"  {text} ...")
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
         with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar:
             bar.add_task(text, total=None)
