@@ -13,6 +13,15 @@ SOURCE_PATTERN = (
 )
 
 
+# Mounted over, these would take from the engine what it reads and writes there. Folders below them are fine.
+_NEEDED_BY_THE_POD = {"/", "/dev", "/dev/shm", "/etc", "/etc/headrace", "/proc", "/sys", "/tmp"} | {  # noqa: S108
+    "/usr",
+    "/var",
+    "/var/cache",
+    "/var/cache/headrace",
+}
+
+
 class Scheme(StrEnum):
     """The kinds of places a model can come from."""
 
@@ -53,4 +62,11 @@ def parse_source(text: str) -> ModelSource:
             claim, _, path = rest.partition("/")
             return ModelSource(text, Scheme.VOLUME_CLAIM, claim, path.strip("/"))
         case Scheme.FILE:
-            return ModelSource(text, Scheme.FILE, "", "/" + rest.strip("/"))
+            return ModelSource(text, Scheme.FILE, "", _folder(text, rest))
+
+
+def _folder(text: str, path: str) -> str:
+    folder = "/" + "/".join(part for part in path.split("/") if part not in {"", "."})
+    if folder in _NEEDED_BY_THE_POD:
+        raise ValueError(f'"{text}" would hide a folder that the engine needs; set a folder of the model\'s own')
+    return folder

@@ -14,6 +14,7 @@ BAD_SPECS = [
     ({"model": {}}, "spec.model.source", "is required; set it, for example hf://Qwen/Qwen3-8B"),
     ({"model": {"source": "Qwen"}}, "spec.model.source", "set hf://ORG/NAME"),
     ({"model": {"source": "file:///a/../b"}}, "spec.model.source", 'without ".."'),
+    ({"model": {"source": "file:///tmp/"}}, "spec.model.source", "a folder of the model's own"),
     ({"model": {"source": "pvc://claim/a", "revision": "x"}}, "spec.model.revision", "hf:// sources only"),
     ({"worker": {"replicas": {"min": 3, "max": 2}}}, "spec.worker.replicas.max", "set max to 3 or more"),
     ({"worker": {"replicas": {"min": 0}}}, "spec.worker.replicas.min", "set 1 or more"),
