@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from headrace.api.conditions import Condition, ConditionStatus, ConditionType, find_condition
+from headrace.api.conditions import Condition, ConditionReason, ConditionStatus, ConditionType, find_condition
 from headrace.api.status import InferenceServiceStatus
 
 # Conditions whose change of status or reason is told, and the status that is a warning.
@@ -41,11 +41,16 @@ def news(before: InferenceServiceStatus, after: InferenceServiceStatus) -> list[
     return found
 
 
+# What every new service goes through: worth an Event only when it happens to one that was well.
+_USUAL_AT_FIRST = {ConditionReason.STARTING.value, ConditionReason.REPLICAS_MISSING.value}
+
+
 def _is_news(old: Condition | None, new: Condition, bad: ConditionStatus) -> bool:
     """The first look is news only where it is bad; later ones when the status or, of a bad one, the reason changes."""
     if old is None:
-        return new.status is bad
-    return old.status is not new.status or (new.status is bad and old.reason != new.reason)
+        return new.status is bad and new.reason not in _USUAL_AT_FIRST
+    changed = new.status is bad and old.reason != new.reason and new.reason not in _USUAL_AT_FIRST
+    return old.status is not new.status or changed
 
 
 def _fresh(before: InferenceServiceStatus, after: InferenceServiceStatus) -> int:

@@ -25,9 +25,7 @@ from headrace.loops.stores import PodStore
 from headrace.observability.metrics import Metrics
 from headrace.settings import Settings
 
-IDLE = EngineLoad(
-    running_requests=0, waiting_requests=0, used_tokens=0, max_total_tokens=1000, max_running_requests=8
-)
+IDLE = EngineLoad(running_requests=0, waiting_requests=0, used_tokens=0, max_total_tokens=1000, max_running_requests=8)
 SPEC = {
     "model": {"source": "file:///nowhere/tiny"},
     "accelerator": "cpu",
@@ -44,6 +42,7 @@ class ManualClock:
         self.at = 1_800_000_000.0
 
     def now(self) -> float:
+        self.at += 1e-3  # no two events at one moment
         return self.at
 
     def monotonic(self) -> float:
@@ -67,6 +66,31 @@ class FakeEngines:
         return self.listed
 
 
+class MortalKube:
+    """The client of an operator that is killed after some more writes."""
+
+    def __init__(self, kube: KubeClient) -> None:
+        self._kube = kube
+        self.writes_left: float = float("inf")
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._kube, name)
+        if name in {"get", "list"}:
+            return call
+
+        async def write(*args: Any, **options: Any) -> Any:
+            if self.writes_left <= 0:
+                raise Killed("killed")
+            self.writes_left -= 1
+            return await call(*args, **options)
+
+        return write
+
+
+class Killed(BaseException):
+    """The process is gone: nothing of it may catch this."""
+
+
 @dataclass
 class World:
     """Everything that a pass touches."""
@@ -87,9 +111,10 @@ class World:
     def restart(self) -> None:
         """A new operator process: nothing in memory is left."""
         self.book, self.pods = DecisionBook(), PodStore()
-        recorder = EventRecorder(self.kube, self.clock, "test")
+        self.mortal = MortalKube(self.kube)
+        recorder = EventRecorder(self.mortal, self.clock, "test")
         self.reconciler = Reconciler(
-            self.kube, self.settings, self.clock, self.book, self.pods, recorder, Metrics(), engines=self.engines
+            self.mortal, self.settings, self.clock, self.book, self.pods, recorder, Metrics(), engines=self.engines
         )
 
     async def apply(self, name: str = "chat", **changes: Any) -> Manifest:

@@ -151,9 +151,9 @@ def test_a_floor_set_by_somebody_holds_the_pool_up() -> None:
 
 def test_a_pod_that_vanished_mid_drain_frees_its_place() -> None:
     ending = replace(drained("b"), terminating=True)
-    assert run([pod("a"), ending, pod("new", ready=False)], target(1, ("new",)), pool=Pool(2, 2, True, Bounds(1, 8))) == (
-        Step(replicas=2, drain=("new",))
-    )
+    assert run(
+        [pod("a"), ending, pod("new", ready=False)], target(1, ("new",)), pool=Pool(2, 2, True, Bounds(1, 8))
+    ) == (Step(replicas=2, drain=("new",)))
 
 
 def test_a_starting_pod_that_never_served_goes_without_a_sample() -> None:
