@@ -65,7 +65,8 @@ class Intake:
         services_mark, pods_mark = self._services.mark(), self._pods.mark()
         services: list[Manifest] = []
         pods: list[Manifest] = []
-        for namespace in sorted(self._namespaces) or [None]:
+        everywhere: list[str | None] = [None]
+        for namespace in sorted(self._namespaces) or everywhere:
             services += await kube.list(INFERENCE_SERVICE, namespace)
             pods += await kube.list(POD, namespace, {SERVICE_LABEL: ""})
         known = set(self._services.keys())

@@ -226,16 +226,20 @@ class Elector:
                 log.warning("lease not renewed", left_s=round(left_s, 1), error=str(error) or "timeout")
 
     async def _renew_once(self) -> None:
-        reading = self.gate.reading()
         try:
-            written = await self._patch(self._version, {"renewTime": micro_time(self._clock.now())})
+            await self._write_renewal()
         except Conflict:
             await self._adopt_version()
-            return
+            await self._write_renewal()
+
+    async def _write_renewal(self) -> None:
+        reading = self.gate.reading()
+        self.gate.check()
+        written = await self._patch(self._version, {"renewTime": micro_time(self._clock.now())})
         self._renewed(written, reading)
 
     async def _adopt_version(self) -> None:
-        """Someone touched the Lease, or an answer to our own write was lost. Still ours: renew at the next turn."""
+        """Someone touched the Lease, or an answer to our own write was lost. Still ours: take its version."""
         lease = await self._kube.get(LEASE, self._namespace, self._name)
         holder = ((lease or {}).get("spec") or {}).get("holderIdentity")
         if lease is None or holder != self._identity:

@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -105,7 +106,7 @@ class Operator:
                 renew_deadline_s=settings.lease_renew_deadline_s,
                 retry_s=settings.lease_retry_s,
             ),
-            on_change=lambda leads: metrics.leader.set(leads),
+            on_change=metrics.leader.set,
         )
         self._services, self._pods = ServiceStore(), PodStore()
         self._intake = Intake(
@@ -179,16 +180,18 @@ class Operator:
         resync = loop.create_task(self._resync_for_ever(), name="resync")
         stopping = loop.create_task(stop.wait(), name="stop")
         try:
-            await asyncio.wait({election, resync, stopping, self._watch_end}, return_when=asyncio.FIRST_COMPLETED)
+            ends: set[asyncio.Future[Any]] = {election, resync, stopping, self._watch_end}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             leave.set()
             await asyncio.wait({election}, timeout=self._settings.shutdown_s)
             for outcome in (election, resync, self._watch_end):
                 if outcome.done():
                     outcome.result()
         finally:
-            for task in (election, resync, stopping):
+            tasks: set[asyncio.Task[Any]] = {election, resync, stopping}
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait({resync, stopping, election}, timeout=WATCH_STOP_S)
+            await asyncio.wait(tasks, timeout=WATCH_STOP_S)
             await watches.stop(WATCH_STOP_S)
 
     def _watches_ended(self, failure: BaseException | None) -> None:
