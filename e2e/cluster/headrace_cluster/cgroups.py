@@ -11,7 +11,8 @@ from pathlib import Path
 
 from headrace_cluster.errors import ClusterError
 
-_V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
+# The kubelet refuses its cgroup root unless all of these that the machine has are enabled there (runc adds io).
+_V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 # SIGKILL of a few hundred processes takes well under a second; a process in uninterruptible sleep may take longer.
 _KILL_PATIENCE_S = 15.0
 

@@ -66,6 +66,8 @@ def attach(context: str, kubeconfig: Path, kubectl: Path) -> None:
     command = [str(kubectl), f"--kubeconfig={kubeconfig}", "--request-timeout=10s", "get", "--raw", "/readyz"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
+        kubeconfig.unlink()
+        kubeconfig.parent.rmdir()
         raise ClusterError(f"The cluster of context {context!r} doesn't answer: {done.stderr.strip()}")
 
 

@@ -48,6 +48,18 @@ def test_a_machine_without_cgroups_has_none() -> None:
     assert cgroups.parse("24 1 0:21 / /proc rw - proc proc rw\n") is None
 
 
+def test_version_2_controllers_are_handed_down_to_the_pods_level_but_not_into_the_leaf(tmp_path: Path) -> None:
+    scope = tmp_path / "scope"
+    (scope / "system").mkdir(parents=True)
+    for level in (tmp_path, scope, scope / "system"):
+        (level / "cgroup.controllers").write_text("cpuset cpu memory hugetlb pids rdma\n")
+    procs = cgroups.Cgroups(2, (tmp_path,)).create("scope")
+    assert procs == [scope / "system" / "cgroup.procs"]
+    for level in (tmp_path, scope):
+        assert (level / "cgroup.subtree_control").read_text() == "+cpuset +cpu +memory +hugetlb +pids"
+    assert not (scope / "system" / "cgroup.subtree_control").exists()
+
+
 @pytest.mark.parametrize("name", ["", "Demo", "1st", "-x", "x-", "a" * 21, "a/b"])
 def test_a_name_that_cannot_name_a_node_is_refused(name: str) -> None:
     with pytest.raises(ClusterError, match="--name"):
