@@ -52,6 +52,7 @@ def make_tiny_model(out: Path, architecture: str = "qwen3", seed: int = 0) -> st
     else:
         model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape))
     model.to(torch.bfloat16).save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)  # it is written for its owner alone, and engines run as another user
     checksum = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
     return f"{out}: {architecture}, seed {seed}, weights sha256 {checksum}"
 
