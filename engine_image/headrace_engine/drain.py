@@ -34,7 +34,7 @@ async def wait_until_quiet(
     return requests()
 
 
-def bounded_sigterm(deadline_s: float, unhealthy: Any, clock: Callable[[], float]) -> Callable[..., Awaitable[None]]:
+def bounded_sigterm(deadline_s: float, clock: Callable[[], float]) -> Callable[..., Awaitable[None]]:
     """An AROUND hook for TokenizerManager.sigterm_watchdog, whose own drain has no bound and looks every 5 s.
 
     SGLang ends at once when its status is unhealthy: that is how requests beyond the deadline are given up.
@@ -46,7 +46,7 @@ def bounded_sigterm(deadline_s: float, unhealthy: Any, clock: Callable[[], float
         left = await wait_until_quiet(lambda: len(manager.rid_to_state), deadline_s, clock)
         if left:
             log.error("termination deadline of %g s passed with %d requests running; ending now", deadline_s, left)
-            manager.server_status = unhealthy
+            manager.server_status = type(manager.server_status).UnHealthy
         await original(manager)
 
     return hook

@@ -16,6 +16,7 @@ MANAGER = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
 
 LEDGER = RequestLedger(os.environ.get(ROLE_VARIABLE, "worker"), time.time())  # the engine's clock
 DRAIN = DrainSwitch()
+HOOKED = False  # SGLang logs a plugin that fails and goes on; the server checks this
 
 
 def register() -> None:
@@ -23,7 +24,6 @@ def register() -> None:
     role = os.environ.get(ROLE_VARIABLE)
     if role is None:
         return
-    from sglang.srt.managers.schedule_batch import ServerStatus  # SGLang is loading
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
     if cpu_compat.on_cpu() and role == "prefill":
@@ -34,22 +34,21 @@ def register() -> None:
     register_hook(f"{MANAGER}._send_batch_request", _note_batch, HookType.BEFORE)
     register_hook(f"{MANAGER}.collect_metrics", _note_progress, HookType.AFTER)
     register_hook(f"{MANAGER}.is_ready", _ready_unless_draining, HookType.AFTER)
-    sigterm = bounded_sigterm(deadline_s, ServerStatus.UnHealthy, time.monotonic)
+    sigterm = bounded_sigterm(deadline_s, time.monotonic)
     register_hook(f"{MANAGER}.sigterm_watchdog", sigterm, HookType.AROUND)
+    global HOOKED  # noqa: PLW0603 - once in a process's life
+    HOOKED = True
 
 
-def _note(tokenized: Any) -> None:
-    if not str(tokenized.rid).startswith("HEALTH_CHECK"):
+def _note_one(manager: Any, tokenized: Any) -> None:
+    starting = manager.server_status.name == "Starting"  # a warm-up is nobody's demand
+    if not starting and not str(tokenized.rid).startswith("HEALTH_CHECK"):
         LEDGER.arrived(tokenized.rid, len(tokenized.input_ids or ()), time.time())
 
 
-def _note_one(_manager: Any, tokenized: Any) -> None:
-    _note(tokenized)
-
-
-def _note_batch(_manager: Any, tokenized: list[Any]) -> None:
+def _note_batch(manager: Any, tokenized: list[Any]) -> None:
     for one in tokenized:
-        _note(one)
+        _note_one(manager, one)
 
 
 def _note_progress(_result: None, _manager: Any, state: Any, output: Any, i: int) -> None:

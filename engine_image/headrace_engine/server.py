@@ -23,9 +23,12 @@ def main(path: str) -> None:
     from sglang.srt.plugins import load_plugins
     from sglang.srt.server_args import prepare_server_args
 
+    from headrace_engine import plugin
     from headrace_engine.routes import add_metrics, add_routes
 
     load_plugins()
+    if not plugin.HOOKED:
+        raise SystemExit("headrace-engine: error: the hooks into SGLang did not load; see the log above")
     add_routes(http_server.app, lambda: http_server._global_state.tokenizer_manager)
 
     def ready() -> None:
