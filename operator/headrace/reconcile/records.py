@@ -67,6 +67,16 @@ def significant(record: DecisionRecord | None) -> Any:
     ]
 
 
+def fingerprint(decision: Decision) -> Any:
+    """The same of a decision that was just taken, with all that the reconciler acts on: equal means nothing to do."""
+    roles = []
+    for role, part in decision.roles.items():
+        guards = sorted(veto.guard for veto in part.vetoes)
+        counts = (part.serving, part.starting, part.draining)
+        roles.append((role.value, part.target, counts, part.binding, part.reason, guards))
+    return (roles, decision.health.healthy, decision.health.reason)
+
+
 def capacity_figures(
     capacity: Mapping[str, Mapping[str, Mapping[str, float | None]]],
 ) -> dict[str, dict[str, CapacityFigure]]:

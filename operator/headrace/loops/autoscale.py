@@ -1,0 +1,301 @@
+"""The autoscale loop: every few seconds all services are read together and decided one by one. It writes nothing.
+
+Decisions go into the book; the service's key goes into the work queue when a decision says something new, and the
+reconcile pass carries it out.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import structlog
+
+from headrace.api.errors import SpecError
+from headrace.api.pools import ScalingMode
+from headrace.api.roles import Role
+from headrace.api.serving import KVCacheDtype
+from headrace.api.v1alpha1 import InferenceService, InferenceServiceSpec
+from headrace.autoscaler.capacity import CapacityModel
+from headrace.autoscaler.decision import Decision, SignalHealth
+from headrace.autoscaler.limits import Limits
+from headrace.autoscaler.memory import Memory, initial_memory
+from headrace.autoscaler.plan import plan
+from headrace.autoscaler.record import to_record
+from headrace.autoscaler.signals import GatewaySample, PodPhase, PodSample, Signals
+from headrace.catalog.accelerators import UnknownAccelerator, lookup
+from headrace.clock import Clock
+from headrace.engines.client import ENGINE_PORT, GATEWAY_METRICS_PORT
+from headrace.engines.sources import Snapshot, Sources
+from headrace.kube.interface import Kube, Manifest
+from headrace.loops.book import Capacity, DecisionBook
+from headrace.loops.keys import Key
+from headrace.loops.stores import PodStore, ServiceStore
+from headrace.modelsource.config import read_model
+from headrace.observability.metrics import Metrics
+from headrace.reconcile.capacity import capacity_view
+from headrace.reconcile.limits import limits_of
+from headrace.reconcile.pods import PodView, view
+from headrace.reconcile.records import capacity_figures, fingerprint
+from headrace.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+GATEWAY = "gateway"
+UNBOUNDED_STARTS = 1000  # max_starting 0 in the settings: more than any pool has
+CAPACITY_S = 60.0  # capacity figures alone reach the status once a minute
+
+
+@dataclass(slots=True)
+class Course:
+    """What the loop carries along for one service."""
+
+    service: InferenceService
+    model: CapacityModel
+    basis: tuple[Any, ...]  # what the model's prior was made from
+    memory: Memory = field(default_factory=initial_memory)
+    told: Any = None  # fingerprint of the decision that the reconciler was last woken for
+    told_capacity: Any = None
+    capacity_at: float = float("-inf")
+
+    def news(self, decision: Decision, capacity: Capacity, now: float) -> bool:
+        """Whether the reconciler should look: the decision says something new, or a minute has, in two digits."""
+        found = bool(fingerprint(decision) != self.told)
+        self.told = fingerprint(decision)
+        if now - self.capacity_at >= CAPACITY_S:
+            self.capacity_at = now
+            rounded = capacity_figures(capacity)
+            found = found or bool(rounded != self.told_capacity)
+            self.told_capacity = rounded
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One service within a tick."""
+
+    key: Key
+    course: Course
+    pods: tuple[PodView, ...]
+
+
+class AutoscaleLoop:
+    """Decides for every service, each tick. One service's failure never touches the others."""
+
+    def __init__(  # noqa: PLR0917  wired once, by name
+        self,
+        kube: Kube,
+        settings: Settings,
+        clock: Clock,
+        book: DecisionBook,
+        pods: PodStore,
+        enqueue: Callable[[Key], None],
+        services: ServiceStore,
+        metrics: Metrics,
+        sources: Sources,
+    ) -> None:
+        self._kube = kube
+        self._settings = settings
+        self._clock = clock
+        self._book = book
+        self._pods = pods
+        self._enqueue = enqueue
+        self._services = services
+        self._metrics = metrics
+        self._sources = sources
+        self._courses: dict[Key, Course] = {}
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        while True:
+            began = self._clock.monotonic()
+            try:
+                await self.tick()
+            except Exception as error:  # a tick that fails as a whole is followed by the next one
+                log.exception("tick failed")
+                self._metrics.autoscale_errors.labels(type(error).__name__).inc()
+            now = self._clock.now()
+            self._metrics.ticked("autoscale", now)
+            took_s = self._clock.monotonic() - began
+            self._metrics.autoscale_seconds.observe(took_s)
+            # At least a tenth of the interval is left to the rest of the process, however long a tick took.
+            await self._clock.sleep(
+                max(0.1 * self._settings.autoscale_interval_s, self._settings.autoscale_interval_s - took_s)
+            )
+
+    async def tick(self) -> None:
+        """Read the fleet once, then decide for each service."""
+        keys = self._services.keys()
+        for gone in self._courses.keys() - set(keys):
+            del self._courses[gone]
+        subjects = [subject for key in keys if (subject := await self._subject(key)) is not None]
+        engines = {
+            (subject.key.namespace, pod.name): f"{pod.ip}:{ENGINE_PORT}"
+            for subject in subjects
+            for pod in subject.pods
+            if pod.role != GATEWAY and pod.ip and (pod.ready or pod.draining)
+        }
+        gateways = {
+            str(subject.key): {
+                pod.name: f"{pod.ip}:{GATEWAY_METRICS_PORT}"
+                for pod in subject.pods
+                if pod.role == GATEWAY and pod.ready
+            }
+            for subject in subjects
+        }
+        snapshot, held = await asyncio.gather(self._sources.read(engines), self._sources.gateways(gateways))
+        starting = {subject.key: _starting(subject) for subject in subjects}
+        for subject in subjects:
+            elsewhere = sum(starting.values()) - starting[subject.key]
+            try:
+                starting[subject.key] += self._decide(subject, snapshot, held.get(str(subject.key)), elsewhere)
+            except Exception as error:  # one service's failure must not stop the others
+                log.exception("decision failed", service=str(subject.key))
+                self._metrics.autoscale_errors.labels(type(error).__name__).inc()
+            await asyncio.sleep(0)  # probes and passes get their turn between two services
+
+    async def _subject(self, key: Key) -> Subject | None:
+        """The service as far as it can be decided about; None: not now, and no decision of it holds."""
+        manifest = self._services.get(key)
+        try:
+            course = None if manifest is None else await self._course(key, manifest)
+        except Exception as error:  # a spec or a model folder that nobody foresaw
+            log.exception("service can't be judged", service=str(key))
+            self._metrics.autoscale_errors.labels(type(error).__name__).inc()
+            course = None
+        if course is None:
+            self._book.withdraw(key)
+            return None
+        if not set(course.service.spec.roles) <= self._book.pools(key).keys():
+            return None  # its pools do not exist yet, or no pass has seen them since our start
+        return Subject(key, course, tuple(pod for pod in map(view, self._pods.of(key)) if not pod.terminating))
+
+    async def _course(self, key: Key, manifest: Manifest) -> Course | None:
+        try:
+            service = InferenceService.parse(manifest)
+            if service.deleting or service.spec.autoscaling.mode is ScalingMode.OFF:
+                return None
+            basis = _basis(service.spec)
+            known = self._courses.get(key)
+            if known is None or known.basis != basis or known.service.uid != service.uid:
+                known = Course(service, await prior(service.spec), basis)
+        except (SpecError, UnknownAccelerator):
+            return None  # the reconcile pass says so in the status
+        known.service = service
+        self._courses[key] = known
+        return known
+
+    def _decide(self, subject: Subject, snapshot: Snapshot, held: GatewaySample | None, elsewhere: int) -> int:
+        """Plan, record, tell. Engines that the decision newly asks for."""
+        key, course, now = subject.key, subject.course, self._clock.now()
+        signals = self._signals(subject, snapshot, held, now)
+        made = plan(signals, course.model, self._limits(course.service, elsewhere), course.memory, now)
+        course.model, course.memory = made.model, made.memory
+        decision = replace(made.decision, health=_health(made.decision.health, snapshot, subject))
+        capacity = capacity_view(course.service.spec.roles, made.model, made.memory)
+        self._book.record(key, decision, capacity)
+        self._measure(key, decision)
+        log.info("decision", **to_record(decision))
+        if course.news(decision, capacity, now):
+            self._enqueue(key)
+        return sum(max(0, d.target.replicas - d.serving - d.starting) for d in decision.roles.values())
+
+    def _signals(self, subject: Subject, snapshot: Snapshot, held: GatewaySample | None, now: float) -> Signals:
+        roles = {role.value: role for role in subject.course.service.spec.roles}
+        samples = tuple(
+            _sample(pod, roles[pod.role], snapshot, subject.key) for pod in subject.pods if pod.role in roles
+        )
+        used = {snapshot.samples[subject.key.namespace, pod.pod].source for pod in samples if pod.load is not None}
+        return Signals(
+            service=str(subject.key),
+            at=now,
+            pods=samples,
+            pools=self._book.pools(subject.key),
+            gateway=held,
+            source=", ".join(sorted(used)) or "none",
+        )
+
+    def _limits(self, service: InferenceService, starting_elsewhere: int) -> Limits:
+        settings = self._settings
+        most = settings.max_starting or UNBOUNDED_STARTS
+        return limits_of(
+            service,
+            lookup(service.spec.accelerator),
+            tick_s=settings.autoscale_interval_s,
+            scale_down_window_s=settings.scale_down_window_s,
+            restart_hold_s=settings.restart_hold_s,
+            max_starting=max(0, most - starting_elsewhere),
+        )
+
+    def _measure(self, key: Key, decision: Decision) -> None:
+        metrics = self._metrics
+        for role, part in decision.roles.items():
+            labels = (*key, role.value)
+            metrics.desired_replicas.labels(*labels).set(part.target.replicas)
+            metrics.decisions.labels(*labels, part.reason.value).inc()
+            for state, count in (("serving", part.serving), ("starting", part.starting), ("draining", part.draining)):
+                metrics.replicas.labels(*labels, state).set(count)
+        health = decision.health
+        for state, count in (("fresh", health.fresh), ("stale", health.stale), ("missing", health.missing)):
+            metrics.signal_pods.labels(*key, state).set(count)
+
+
+async def prior(spec: InferenceServiceSpec) -> CapacityModel:
+    """What one replica is expected to do before anything was measured."""
+    report = await read_model(spec.model.location)
+    pool = spec.pool(Role.DECODE if Role.DECODE in spec.roles else Role.WORKER)
+    dtype = spec.kv_cache.dtype
+    model = CapacityModel.prior(
+        report.facts,
+        lookup(spec.accelerator),
+        pool.parallelism.accelerators,
+        None if dtype is KVCacheDtype.AUTO else dtype.value,
+        chunk_tokens=spec.engine.chunked_prefill_size or 8192,  # SGLang's own default on large chips
+        max_running=spec.engine.max_running_requests or 256,  # the capacity model's default
+    )
+    tokens = spec.kv_cache.capacity_tokens
+    return model if tokens is None else replace(model, kv_capacity_tokens=float(tokens))
+
+
+def _basis(spec: InferenceServiceSpec) -> tuple[Any, ...]:
+    """What the prior depends on: when it changes, what was learnt is no longer about these engines."""
+    pools = tuple(spec.pool(role).parallelism for role in spec.roles)
+    return (spec.model, spec.accelerator, spec.topology, pools, spec.kv_cache, spec.engine)
+
+
+def _starting(subject: Subject) -> int:
+    return sum(1 for pod in subject.pods if pod.role != GATEWAY and _phase(pod) is PodPhase.STARTING)
+
+
+def _phase(pod: PodView) -> PodPhase:
+    if pod.draining:
+        return PodPhase.DRAINING
+    return PodPhase.SERVING if pod.ready else PodPhase.STARTING
+
+
+def _sample(pod: PodView, role: Role, snapshot: Snapshot, key: Key) -> PodSample:
+    found = snapshot.samples.get((key.namespace, pod.name))
+    return PodSample(
+        pod=pod.name,
+        role=role,
+        phase=_phase(pod),
+        created_at=pod.created_at,
+        ready_at=pod.ready_at,
+        sampled_at=found.at if found else None,
+        revision=pod.revision,
+        load=found.load if found else None,
+        state=found.state if found else None,
+    )
+
+
+def _health(health: SignalHealth, snapshot: Snapshot, subject: Subject) -> SignalHealth:
+    """The plan's judgement, with what only the reader knows: why pods are silent, and that Prometheus is."""
+    if health.healthy and snapshot.prometheus_problem:
+        message = f"{snapshot.prometheus_problem}; decisions go on with what the engines say themselves"
+        return replace(health, healthy=False, reason="PrometheusDown", message=message)
+    names = {pod.name for pod in subject.pods}
+    reasons = sorted({error for (_, pod), error in snapshot.errors.items() if pod in names})
+    parts = [health.message, *(f"engines: {reason}" for reason in reasons[:1]), snapshot.prometheus_problem]
+    if health.healthy or len([part for part in parts if part]) == 1:
+        return health
+    return replace(health, message="; ".join(part for part in parts if part))
