@@ -81,7 +81,7 @@ def test_children_that_would_collide_are_named_and_left_alone(
 def test_model_directory_without_config_is_said(
     namespace: Kubectl, operator: OperatorProcess, standin_service: Service, cluster: Cluster
 ) -> None:
-    empty = Path(cluster.model_dir) / "empty"
+    empty = Path(cluster.models) / "empty"
     empty.mkdir(parents=True, exist_ok=True)
     service = standin_service(topology="Aggregated", model={"source": f"file://{empty}"}, engine={})
     namespace.apply(service)

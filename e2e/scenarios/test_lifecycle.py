@@ -138,10 +138,10 @@ def test_stopped_leader_that_continues_after_its_lease_writes_nothing(
     namespace.apply(standin_service())
     stale = start_operator("stale")
     ready(namespace)
-    stale.signal(signal.SIGSTOP)
+    stale.send(signal.SIGSTOP)
     time.sleep(LEASE_S + 2)
     namespace.delete("service", "chat")  # bait: a leader would recreate it
-    stale.signal(signal.SIGCONT)
+    stale.send(signal.SIGCONT)
     stale.process.wait(30)  # type: ignore[union-attr]
     assert stale.process.returncode != 0, "lost leadership ends the process"  # type: ignore[union-attr]
     assert namespace.get("service", "chat") is None

@@ -31,7 +31,7 @@ RUNNING = 8  # requests that one engine runs at once: with a fixed sleep a step,
 
 @pytest.fixture(scope="module")
 def model(cluster: Cluster) -> Path:
-    return tiny_model(cluster.model_dir)
+    return tiny_model(cluster.models)
 
 
 @pytest.fixture(scope="module")

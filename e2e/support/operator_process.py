@@ -64,7 +64,7 @@ class OperatorProcess:
             )
         return self
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         assert self.process is not None
         self.process.send_signal(number)
