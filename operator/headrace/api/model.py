@@ -7,7 +7,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, Valid
 from headrace.api.base import CEL_KEY, ApiModel, cel
 from headrace.api.pods import SecretKey
 from headrace.api.quantity import Duration, parse_duration
-from headrace.api.source import MAX_SOURCE_LENGTH, SOURCE_PATTERN, ModelSource, parse_source
+from headrace.api.source import HIDING_PATTERN, MAX_SOURCE_LENGTH, SOURCE_PATTERN, ModelSource, parse_source
 
 
 class Model(ApiModel):
@@ -41,6 +41,10 @@ class Model(ApiModel):
                 cel(
                     f"self.matches(r'{SOURCE_PATTERN}') && !self.matches(r'/[.][.](/|$)')",
                     "must be hf://ORG/NAME, pvc://CLAIM/PATH or file:///PATH, for example hf://Qwen/Qwen3-8B",
+                ),
+                cel(
+                    f"!self.matches(r'{HIDING_PATTERN}')",
+                    "would hide a folder that the engine needs; set a folder of the model's own",
                 ),
                 cel(
                     "self == oldSelf",

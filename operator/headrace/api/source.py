@@ -14,12 +14,11 @@ SOURCE_PATTERN = (
 
 
 # Mounted over, these would take from the engine what it reads and writes there. Folders below them are fine.
-_NEEDED_BY_THE_POD = {"/", "/dev", "/dev/shm", "/etc", "/etc/headrace", "/proc", "/sys", "/tmp"} | {  # noqa: S108
-    "/usr",
-    "/var",
-    "/var/cache",
-    "/var/cache/headrace",
-}
+_NEEDED_BY_THE_POD = (
+    *("/dev", "/dev/shm", "/etc", "/etc/headrace", "/proc", "/sys", "/tmp", "/usr"),  # noqa: S108  paths in a pod
+    *("/var", "/var/cache", "/var/cache/headrace"),
+)
+HIDING_PATTERN = f"^file:///*({'|'.join(_NEEDED_BY_THE_POD)})?/*$"
 
 
 class Scheme(StrEnum):
@@ -67,6 +66,6 @@ def parse_source(text: str) -> ModelSource:
 
 def _folder(text: str, path: str) -> str:
     folder = "/" + "/".join(part for part in path.split("/") if part not in {"", "."})
-    if folder in _NEEDED_BY_THE_POD:
+    if folder in {"/", *_NEEDED_BY_THE_POD}:
         raise ValueError(f'"{text}" would hide a folder that the engine needs; set a folder of the model\'s own')
     return folder
