@@ -29,7 +29,7 @@ def wait_for(what: str, probe: Callable[[], T | None], timeout_s: float = 60, in
             last = error
         else:
             if last:
-                return last  # type: ignore[return-value]
+                return last
         time.sleep(interval_s)
     raise WaitedInVainError(f"waited {timeout_s:g} s for {what}; last seen: {last!r}")
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 PAUSE = "localhost/headrace/pause:1"
 PREFIX = "headrace/"
-NAMES = ("engine", "gateway", "operator", "standin")
+# Entry points by image; none: the pod's own command says what runs.
+ENTRY_POINTS = {"engine": "headrace-engine", "gateway": None, "operator": "headrace", "standin": "headrace-standin"}
 USER_ID = 65532  # the customary id of a "nonroot" user in images without a distribution
 _INDEX = "application/vnd.oci.image.index.v1+json"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -30,9 +31,9 @@ _GROUP = f"root:x:0:\nnonroot:x:{USER_ID}:\n"
 _PAUSE_SCRIPT = "trap 'exit 0' TERM INT; while :; do sleep 2147483647 & wait; done"
 
 
-def image_names() -> list[str]:
-    """The names that the project's image is imported under: kubelet asks for the full form, people for the short."""
-    return [form for name in NAMES for form in (f"docker.io/{PREFIX}{name}:dev", f"{PREFIX}{name}:dev")]
+def forms(name: str) -> tuple[str, str]:
+    """The names that one image is imported under: kubelet asks for the full form, people for the short."""
+    return f"docker.io/{PREFIX}{name}:dev", f"{PREFIX}{name}:dev"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +114,18 @@ def write_archive(path: Path, busybox: bytes, search_path: str) -> None:
     """
     store = _Store()
     environment = [f"PATH={search_path}", "HOME=/tmp", "PYTHONDONTWRITEBYTECODE=1", "LANG=C.UTF-8"]
-    project = store.image(skeleton(busybox), {"Env": environment, "Cmd": ["/bb/sh"], "WorkingDir": "/"})
+    files_of_image = skeleton(busybox)
+    config: dict[str, object] = {"Env": environment, "WorkingDir": "/"}
+    named = []
+    for name, program in ENTRY_POINTS.items():
+        start: dict[str, object] = {"Entrypoint": [program]} if program else {"Cmd": ["/bb/sh"]}
+        image = store.image(files_of_image, config | start)
+        named += [(form, image) for form in forms(name)]
     pause = store.image(
         [Entry("bin"), Entry("bin/busybox", content=busybox), Entry("bin/sleep", target="busybox")],
         {"Env": ["PATH=/bin"], "Entrypoint": ["/bin/busybox", "sh", "-c", _PAUSE_SCRIPT]},
     )
-    named = [(PAUSE, pause), *((name, project) for name in image_names())]
+    named.append((PAUSE, pause))
     manifests = [{**image, "annotations": {"io.containerd.image.name": name}} for name, image in named]
     index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": manifests}
     files = {

@@ -106,7 +106,8 @@ def _container(
         "name": "engine",
         "image": service.spec.engine.image or settings.engine_image,
         "imagePullPolicy": settings.image_pull_policy,
-        "command": ["headrace-engine", "serve", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"],
+        # The image's entry point says which engine it is: all read the same configuration file.
+        "args": ["serve", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"],
         "env": _env(service),
         "ports": ports,
         "startupProbe": http_probe("/health", "http", period_s=_STARTUP_PERIOD_S, timeout_s=5, failures=starts),
@@ -115,6 +116,7 @@ def _container(
         "livenessProbe": http_probe("/health", "http", period_s=10, timeout_s=10, failures=6),
         "resources": resources(pool.resources, extended),
         "securityContext": dict(CONTAINER_SECURITY),
+        "terminationMessagePolicy": "FallbackToLogsOnError",  # an engine's last words reach the conditions
         "volumeMounts": _mounts(service),
     }
 
