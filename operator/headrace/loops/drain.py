@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from headrace.api.conditions import format_time
@@ -52,6 +52,7 @@ class ScaleResult:
 
     pool: PoolState
     stay: int
+    pods: tuple[PodView, ...] = ()  # as they are after the writes
     notes: tuple[News, ...] = ()
     busy: bool = False  # a drain goes on: look again soon
 
@@ -80,6 +81,7 @@ async def scale_pool(kube: Kube, engines: Engines, request: ScaleRequest) -> Sca
     return ScaleResult(
         pool=PoolState(step.replicas, scale.active_floor(request.now), scale.floor_until),
         stay=step.replicas - max(0, len(left) - ended),
+        pods=tuple(replace(pod, draining=pod.name in left) for pod in request.pods),
         notes=_notes(request, live, scale, step),
         busy=bool(draining or step.drain),
     )

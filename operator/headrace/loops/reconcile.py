@@ -206,6 +206,7 @@ class Reconciler:
 
     def _took(self, this: Pass, role: Role, result: ScaleResult) -> None:
         this.stays[role] = result.stay
+        this.pods[role.value] = list(result.pods)
         this.notes.extend(result.notes)
         this.busy = this.busy or result.busy
         self._observe(this, role, result.pool)

@@ -18,10 +18,12 @@ from headrace.observability.metrics import Metrics
 from headrace.settings import Settings
 
 CHAT = Key("default", "chat")
-IDLE = EngineLoad(0, 0, 0, 8192, 8, waiting_uncached_tokens=0, prefill_uncached_tokens_total=0, prefill_busy_s_total=0.0)
+IDLE = EngineLoad(
+    0, 0, 0, 8192, 8, waiting_uncached_tokens=0, prefill_uncached_tokens_total=0, prefill_busy_s_total=0.0
+)
 SPEC: dict[str, Any] = {
-    "model": {"source": "file:///nowhere/tiny"},
-    "accelerator": "cpu",
+    "model": {"source": "hf://meta-llama/Llama-3.1-8B"},
+    "accelerator": "nvidia-h100",
     "topology": "Disaggregated",
     "prefill": {"replicas": {"min": 1, "max": 3}},
     "decode": {"replicas": {"min": 1, "max": 3}},
@@ -56,9 +58,12 @@ class FakeSources:
         self.asked = [pod for _, pod in engines]
         loads = {pod: self.load.get(pod[1], IDLE) for pod in engines}
         at = self.sampled_at or self.clock.at
-        state = EngineState(at=at, started_at=at - 999, queued_tokens=0)
         return Snapshot(
-            {pod: Sample(at, load, state, "loads+state") for pod, load in loads.items() if load is not None},
+            {
+                pod: Sample(at, load, EngineState(at, at - 999, load.waiting_uncached_tokens or 0), "loads+state")
+                for pod, load in loads.items()
+                if load is not None
+            },
             {pod: "connection refused" for pod, load in loads.items() if load is None},
             self.problem,
         )
@@ -124,7 +129,7 @@ def fleet() -> Fleet:
     return Fleet()
 
 
-def queue_prompts(fleet: Fleet, name: str = "chat-prefill-1", tokens: int = 5_000_000) -> None:
+def queue_prompts(fleet: Fleet, name: str = "chat-prefill-1", tokens: int = 50_000_000) -> None:
     fleet.sources.load[name] = replace(IDLE, waiting_requests=500, waiting_uncached_tokens=tokens)
 
 
@@ -138,14 +143,13 @@ async def test_a_quiet_service_is_steady_and_wakes_the_reconciler_once(fleet: Fl
     assert set(fleet.book.capacity(CHAT)) == {"prefill", "decode"}
 
 
-async def test_queued_prompts_grow_prefill_alone(fleet: Fleet) -> None:
+async def test_queued_prompts_grow_prefill(fleet: Fleet) -> None:
     fleet.add()
     await fleet.ticks(2)
     queue_prompts(fleet)
     await fleet.ticks(2)
     decision = fleet.book.decision(CHAT)
     assert decision.roles[Role.PREFILL].target.replicas > 1
-    assert decision.roles[Role.DECODE].target.replicas == 1
     assert len(fleet.woken) >= 2
 
 
@@ -154,9 +158,7 @@ async def test_unreadable_engines_hold_and_are_said_with_the_reason(fleet: Fleet
     for role in ("prefill", "decode"):
         fleet.pod(f"chat-{role}-2", role)
     fleet.book.observe(CHAT, {role: PoolState(2) for role in (Role.PREFILL, Role.DECODE)})
-    fleet.sources.load = dict.fromkeys(
-        ("chat-prefill-1", "chat-prefill-2", "chat-decode-1", "chat-decode-2"), None
-    )
+    fleet.sources.load = dict.fromkeys(("chat-prefill-1", "chat-prefill-2", "chat-decode-1", "chat-decode-2"), None)
     await fleet.ticks(60)
     decision = fleet.book.decision(CHAT)
     assert not decision.health.healthy
