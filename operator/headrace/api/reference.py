@@ -87,7 +87,8 @@ def _default(field: Schema, required: bool) -> str:
 
 def _meaning(field: Schema) -> str:
     parts = [field.get("description", "").replace("|", "\\|")]
-    parts += [f"Rule: {rule['message']}." for rule in field.get(CEL_KEY, ())]
+    if "properties" not in field:  # an object's rules stand below its own table
+        parts += [f"Rule: {rule['message']}." for rule in field.get(CEL_KEY, ())]
     limits = _limits(field)
     return " ".join([*parts, f"({limits})"] if limits else parts)
 

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, JsonValue, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints, WithJsonSchema, field_validator
 
 from headrace.api.base import ApiModel
 from headrace.api.pods import EnvVar, PodTemplate, Resources
@@ -120,3 +120,12 @@ class Engine(ApiModel):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     )
     """Further environment variables of the engine."""
+
+    @field_validator("env")
+    @classmethod
+    def _names_are_unlike(cls, value: tuple[EnvVar, ...]) -> tuple[EnvVar, ...]:
+        names = [variable.name for variable in value]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f'"{twice}" is there twice; keep one')
+        return value

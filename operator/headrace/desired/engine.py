@@ -17,7 +17,14 @@ from headrace.desired.names import (
     pool_name,
     selector,
 )
-from headrace.desired.pods import CONTAINER_SECURITY, http_probe, pod_template, resources, scrape_annotations
+from headrace.desired.pods import (
+    CONTAINER_SECURITY,
+    disruption_budget,
+    http_probe,
+    pod_template,
+    resources,
+    scrape_annotations,
+)
 from headrace.desired.settings import DesiredSettings
 
 CONFIG_FOLDER = "/etc/headrace"
@@ -41,12 +48,14 @@ def engine_pool(service: InferenceService, role: Role, revision: str, settings: 
     """Everything of one role. The Deployment has no `replicas`: that field is the autoscaler's."""
     name = pool_name(service, role)
     config = {CONFIG_FILE: engine_json(service, role, settings)}
-    budget = {"maxUnavailable": 1, "selector": {"matchLabels": selector(service, role.value)}}
     spec = _deployment_spec(service, role, revision, settings)
+    budget = disruption_budget(service, role.value)
     return [
         child(service, "v1", "ConfigMap", engine_config_name(service, role), role.value, data=config),
         child(service, "v1", "Service", name, role.value, spec=_service_spec(service, role)),
-        child(service, "policy/v1", "PodDisruptionBudget", name, role.value, spec=budget),
+        child(
+            service, "policy/v1", "PodDisruptionBudget", name, role.value, spec=disruption_budget(service, role.value)
+        ),
         child(service, "apps/v1", "Deployment", name, role.value, spec=spec),
     ]
 

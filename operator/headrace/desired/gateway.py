@@ -18,7 +18,14 @@ from headrace.desired.names import (
     gateway_name,
     selector,
 )
-from headrace.desired.pods import CONTAINER_SECURITY, http_probe, pod_template, resources, scrape_annotations
+from headrace.desired.pods import (
+    CONTAINER_SECURITY,
+    disruption_budget,
+    http_probe,
+    pod_template,
+    resources,
+    scrape_annotations,
+)
 from headrace.desired.settings import DesiredSettings
 
 _RBAC_GROUP = "rbac.authorization.k8s.io"
@@ -46,13 +53,12 @@ def gateway(service: InferenceService, settings: DesiredSettings) -> list[Manife
     pods_rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
     rbac = f"{_RBAC_GROUP}/v1"
     reference = {"apiGroup": _RBAC_GROUP, "kind": "Role", "name": name}
-    budget = {"maxUnavailable": 1, "selector": {"matchLabels": selector(service, GATEWAY)}}
     return [
         child(service, "v1", "ServiceAccount", name, GATEWAY, automountServiceAccountToken=False),
         child(service, rbac, "Role", name, GATEWAY, rules=[pods_rule]),
         child(service, rbac, "RoleBinding", name, GATEWAY, roleRef=reference, subjects=[subject]),
         child(service, "v1", "Service", service.name, GATEWAY, spec=_service_spec(service)),
-        child(service, "policy/v1", "PodDisruptionBudget", name, GATEWAY, spec=budget),
+        child(service, "policy/v1", "PodDisruptionBudget", name, GATEWAY, spec=disruption_budget(service, GATEWAY)),
         child(service, "apps/v1", "Deployment", name, GATEWAY, spec=_deployment_spec(service, settings)),
     ]
 
@@ -91,7 +97,29 @@ def _service_spec(service: InferenceService) -> dict[str, Any]:
 
 def _deployment_spec(service: InferenceService, settings: DesiredSettings) -> dict[str, Any]:
     block = service.spec.gateway
-    container = {
+    pods = {"matchLabels": selector(service, GATEWAY)}
+    # Over several nodes where there are some: a lost node then leaves a gateway.
+    spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+    pod = {
+        "serviceAccountName": gateway_name(service),
+        "automountServiceAccountToken": True,  # it watches pods
+        "terminationGracePeriodSeconds": _GRACE_S,
+        "topologySpreadConstraints": [{**spread, "labelSelector": pods}],
+        "containers": [_container(service, settings)],
+        "volumes": [{"name": "tmp", "emptyDir": {}}],
+    }
+    annotations = scrape_annotations(GATEWAY_METRICS_PORT)
+    return {
+        "replicas": block.replicas,
+        "revisionHistoryLimit": 2,
+        "selector": pods,
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "template": pod_template(service, GATEWAY, block.pod_template, spec=pod, annotations=annotations),
+    }
+
+
+def _container(service: InferenceService, settings: DesiredSettings) -> dict[str, Any]:
+    return {
         "name": GATEWAY,
         "image": settings.gateway_image,
         "imagePullPolicy": settings.image_pull_policy,
@@ -104,22 +132,7 @@ def _deployment_spec(service: InferenceService, settings: DesiredSettings) -> di
         # Not ready before an engine of each role is found: clients get no connection instead of errors.
         "readinessProbe": http_probe("/readiness", "http", period_s=2, timeout_s=2, failures=2),
         "livenessProbe": http_probe("/liveness", "http", period_s=10, timeout_s=5, failures=6),
-        "resources": resources(block.resources),
+        "resources": resources(service.spec.gateway.resources),
         "securityContext": dict(CONTAINER_SECURITY),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108  as above
-    }
-    pod = {
-        "serviceAccountName": gateway_name(service),
-        "automountServiceAccountToken": True,  # it watches pods
-        "terminationGracePeriodSeconds": _GRACE_S,
-        "containers": [container],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
-    }
-    annotations = scrape_annotations(GATEWAY_METRICS_PORT)
-    return {
-        "replicas": block.replicas,
-        "revisionHistoryLimit": 2,
-        "selector": {"matchLabels": selector(service, GATEWAY)},
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-        "template": pod_template(service, GATEWAY, block.pod_template, spec=pod, annotations=annotations),
     }

@@ -5,7 +5,7 @@ from typing import Any
 
 from headrace.api.pods import PodTemplate, Resources
 from headrace.api.v1alpha1 import InferenceService
-from headrace.desired.names import REVISION_LABEL, SERVING, STATE_LABEL, Manifest, component_labels
+from headrace.desired.names import REVISION_LABEL, SERVING, STATE_LABEL, Manifest, component_labels, selector
 
 # The user "nobody" of distroless images: unprivileged wherever it comes from.
 _USER = 65532
@@ -72,6 +72,15 @@ def pod_template(
             **{key: value for key, value in optional.items() if value},
             **spec,
         },
+    }
+
+
+def disruption_budget(service: InferenceService, component: str) -> dict[str, Any]:
+    """One pod of a component at a time may be evicted; one that serves nobody may always be."""
+    return {
+        "maxUnavailable": 1,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        "selector": {"matchLabels": selector(service, component)},
     }
 
 

@@ -35,6 +35,7 @@ BAD_SPECS = [
         'set it to "1:2" or more',
     ),
     ({"engine": {"env": [{"name": "a b", "value": "x"}]}}, "spec.engine.env[0].name", "does not fit"),
+    ({"engine": {"env": [{"name": "A", "value": "1"}] * 2}}, "spec.engine.env", "is there twice; keep one"),
     ({"engine": {"extraArgs": {"--tp": 2}}}, "spec.engine.extraArgs", "set tp: VALUE"),
     ({"engine": {"extraArgs": {"tp-size": 2}}}, "spec.engine.extraArgs", "set parallelism.tensor instead"),
     ({"engine": {"extraArgs": {"a": {"b": 1}}}}, "spec.engine.extraArgs", "is a map"),
