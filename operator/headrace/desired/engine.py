@@ -53,9 +53,7 @@ def engine_pool(service: InferenceService, role: Role, revision: str, settings: 
     return [
         child(service, "v1", "ConfigMap", engine_config_name(service, role), role.value, data=config),
         child(service, "v1", "Service", name, role.value, spec=_service_spec(service, role)),
-        child(
-            service, "policy/v1", "PodDisruptionBudget", name, role.value, spec=disruption_budget(service, role.value)
-        ),
+        child(service, "policy/v1", "PodDisruptionBudget", name, role.value, spec=budget),
         child(service, "apps/v1", "Deployment", name, role.value, spec=spec),
     ]
 
