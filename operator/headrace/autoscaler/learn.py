@@ -29,6 +29,7 @@ from headrace.autoscaler.signals import PodPhase, PodSample, Signals
 from headrace_engine_config.length_class import LENGTH_CLASSES, length_class
 
 LEAST_STEP_S = 1e-4  # no engine decodes faster than 10,000 steps/s; keeps a division sane
+HELD_KEPT = 300  # samples of the KV held: the longest look-back at a tick a second
 LEAST_START_S = 1.0  # a pod that was Ready the moment it was made was adopted, not started
 ENTRANCES = (Role.PREFILL, Role.WORKER)  # where requests are counted as they come in
 EXITS = (Role.DECODE, Role.WORKER)  # where answers end
@@ -41,7 +42,7 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
     live = [pod for pod in signals.pods if pod.role in pools]
     fresh = [pod for pod in live if pod.phase is not PodPhase.STARTING and _is_fresh(pod, limits, now)]
     entrances = [pod for pod in fresh if pod.role in ENTRANCES]
-    step_s = max(_step_s(pools, model), LEAST_STEP_S)
+    step_s = max((pool.step_s for role, pool in pools.items() if role in EXITS), default=LEAST_STEP_S)
     lengths = _lengths([pod for pod in fresh if pod.role in EXITS], memory.lengths, step_s, now)
     rows, until, front = gather(entrances, memory.pods, lengths)
     stock_rows, stock_front = reckon(entrances, memory.pods)
@@ -59,7 +60,10 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
         and (part := prefill_interval(pod, memory.pods.get(pod.pod), shape.request_tokens, shape.mean_context))
         is not None
     ]
-    roles = {role: _starts(memory.role(role), live, role, memory.pods) for role in pools}
+    roles = {
+        role: _hold(_starts(memory.role(role), live, role, memory.pods), pool, shape.prompt_tokens, now - longest, now)
+        for role, pool in pools.items()
+    }
     pods = {pod.pod: _pod_memory(pod, memory.pods.get(pod.pod), until) for pod in live}
     memory = replace(
         memory,
@@ -70,13 +74,6 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
         forecast=forecast,
     )
     return memory, calibrate(model, decode, prefill)
-
-
-def _step_s(pools: Mapping[Role, Observed], model: CapacityModel) -> float:
-    """Seconds per token now, on the mean replica that decodes."""
-    pool = pools.get(Role.DECODE) or pools.get(Role.WORKER)
-    pods = float(max(len(pool.serving), 1)) if pool else 1.0
-    return model.steps.decode_s(pool.running / pods, pool.kv_tokens / pods) if pool else 0.0
 
 
 def _is_fresh(pod: PodSample, limits: Limits, now: float) -> bool:
@@ -111,6 +108,14 @@ def _starts(memory: RoleMemory, pods: list[PodSample], role: Role, known: Mappin
         and pod.ready_at - pod.created_at >= LEAST_START_S
     ]
     return replace(memory, starts_s=(*memory.starts_s, *found)[-STARTS_KEPT:]) if found else memory
+
+
+def _hold(memory: RoleMemory, pool: Observed, prompt_tokens: float, since: float, now: float) -> RoleMemory:
+    """The KV that the pool holds now, added to the look-back. A pool of which nothing was read adds nothing."""
+    if pool.kv_capacity_tokens is None:
+        return memory
+    kept = tuple(sample for sample in memory.held if sample[0] > since)[-HELD_KEPT:]
+    return replace(memory, held=(*kept, (now, pool.held_kv + pool.waiting_kv(prompt_tokens))))
 
 
 def _lengths(pods: list[PodSample], law: LengthLaw, step_s: float, now: float) -> LengthLaw:

@@ -1,11 +1,13 @@
 """From observation and history to the offered load of each role at its lead time."""
 
+import math
 from dataclasses import dataclass, replace
 
+from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.history import Rates, rates
 from headrace.autoscaler.limits import Limits, Objective
-from headrace.autoscaler.memory import Memory
+from headrace.autoscaler.memory import Memory, RoleMemory
 from headrace.autoscaler.needs import (
     DecodeLoad,
     PrefillLoad,
@@ -14,11 +16,12 @@ from headrace.autoscaler.needs import (
     ttft_budget_s,
     work_rate,
 )
-from headrace.autoscaler.observe import Observed
+from headrace.autoscaler.observe import RESERVED_TOKENS, Observed
 
 SHORT_S, LONG_S = 60, 300  # a minute smooths single requests, five minutes single bursts
 WAITING_FOR_DECODE = 0.1  # queue for decode places, relative to running streams, that counts as held up there
 PREFILL_IDLE = 0.7  # busy share below which prefill itself is not what holds requests up
+HELD_NEEDED = 20  # samples of the KV held before a 95 % quantile of them means anything
 SAFE_SHARE = 0.95  # offered work above this share of the pool never lets a backlog drain in time
 ANSWER_TOKENS = 256.0  # of a request, where no engine reports lengths
 KV_SPREAD = 4.0 / 3.0  # mean square of the KV of a stream over its squared mean, for a uniform age
@@ -60,7 +63,7 @@ def prefill_load(  # noqa: PLR0917 - a pure sum of its inputs
 ) -> PrefillLoad:  # fmt: skip
     """Offered prefill work. Work held up by decode is not prefill's: `decode_bound` leaves the backlog out."""
     objective, shape = limits.objective, found.shape
-    disaggregated = pool.role == "prefill"
+    disaggregated = pool.role is Role.PREFILL
     reactive = work_rate(found.short, model) * found.unseen_factor
     steady = max(reactive, work_rate(found.long, model) * found.unseen_factor)
     budget_s = ttft_budget_s(objective, model, shape.prompt_tokens, disaggregated=disaggregated)
@@ -83,35 +86,49 @@ def prefill_load(  # noqa: PLR0917 - a pure sum of its inputs
     )
 
 
-def decode_load(found: Demand, pool: Observed, queued_prompt_tokens: float, memory: Memory) -> DecodeLoad:
-    """Offered decode work from arrivals and learned lengths, with what prefill is about to hand over."""
+def decode_load(found: Demand, pool: Observed, memory: Memory, model: CapacityModel, miss_share: float) -> DecodeLoad:
+    """Offered decode work from arrivals and learned lengths, and what the pool usually holds.
+
+    A decode engine reserves RESERVED_TOKENS for each request and takes its place before the prompt is computed.
+    """
+    split = pool.role is Role.DECODE
+    reserved = RESERVED_TOKENS if split else 0.0
     rate = _larger(found.short, found.long)
     factor = found.unseen_factor * found.growth
     shape = found.shape
-    handed_over = queued_prompt_tokens + pool.prealloc_requests * shape.prompt_tokens
+    held_kv, waiting_kv = pool.held_kv, pool.waiting_kv(shape.prompt_tokens)
     answer = rate.output / rate.count if rate.count > 0 else ANSWER_TOKENS
     square = sum(memory.lengths.square) / len(memory.lengths.square)
+    life_tokens = max(square / max(answer, 1.0), answer, 1.0)
+    # Long prompts hold more for longer: the mean over tokens, not over requests.
+    weighted = shape.request_tokens * (1.0 + shape.size_variation)
+    enters_s = model.alone_s(weighted, shape.mean_context) + model.transfer_s(weighted)
     return DecodeLoad(
         output=rate.output * factor,
-        kv=rate.kv * factor,
-        kv_sq=rate.kv_sq * factor,
+        kv=(rate.kv + reserved * rate.output) * factor,
+        kv_sq=(rate.kv_sq + 2.0 * reserved * rate.kv + reserved**2 * rate.output) * factor,
         rate=rate.count * factor,
         dispersion=found.dispersion,
         # The KV-weighted life: E[o^2] / E[o], twice the mean for an exponential law, the mean for a fixed length.
-        residence_tokens=max(square / max(answer, 1.0), answer, 1.0),
-        resident_kv=pool.kv_tokens + handed_over,
+        residence_tokens=life_tokens,
+        resident_kv=usual_kv(memory.role(pool.role), held_kv + waiting_kv, miss_share) * found.growth,
+        held_kv=held_kv,
+        entering_kv=rate.prompt * factor * enters_s if split else 0.0,
         running=pool.running + pool.prealloc_requests,
         prompt=rate.prompt * factor,
     )
 
 
-def stock_decode_load(found: Demand, pool: Observed, model: CapacityModel, handed_over: float) -> DecodeLoad:
+def stock_decode_load(found: Demand, pool: Observed, memory: Memory, miss_share: float) -> DecodeLoad:
     """Offered decode work where no engine reports lengths: what is running now, at the present step time."""
-    pods = float(max(len(pool.serving), 1))
-    step_s = model.steps.decode_s(pool.running / pods, pool.kv_tokens / pods)
+    step_s = pool.step_s
     output = pool.running / step_s * found.growth
     kv = pool.kv_tokens / step_s * found.growth
     each = pool.kv_tokens / max(pool.running, 1.0)
+    reserved = RESERVED_TOKENS if pool.role is Role.DECODE else 0.0
+    kv += reserved * output
+    each += reserved
+    held_kv, waiting_kv = pool.held_kv, pool.waiting_kv(found.shape.prompt_tokens)
     return DecodeLoad(
         output=output,
         kv=kv,
@@ -119,27 +136,30 @@ def stock_decode_load(found: Demand, pool: Observed, model: CapacityModel, hande
         rate=output / ANSWER_TOKENS,
         dispersion=1.0,
         residence_tokens=2.0 * ANSWER_TOKENS,
-        resident_kv=pool.kv_tokens + handed_over,
+        resident_kv=usual_kv(memory.role(pool.role), held_kv + waiting_kv, miss_share) * found.growth,
+        held_kv=held_kv,
+        entering_kv=0.0,
         running=pool.running,
         prompt=found.short.prompt * found.unseen_factor,
     )
+
+
+def usual_kv(memory: RoleMemory, now_kv: float, miss_share: float) -> float:
+    """KV tokens that the look-back held at the quantile, what waited for a place included: the envelope of decode.
+
+    It counts what no model of arrivals does: places taken while prompts are still computed, and their bursts. With
+    fewer samples than a quantile needs, what is held now.
+    """
+    values = sorted(value for _, value in memory.held)
+    if len(values) < HELD_NEEDED:
+        return now_kv
+    return values[min(math.ceil((1.0 - miss_share) * len(values)) - 1, len(values) - 1)]
 
 
 def is_decode_bound(prefill: Observed, decode: Observed) -> bool:
     """Whether requests wait for decode, not for prefill: decode's own queues are long while prefill has time."""
     held_up = decode.prealloc_requests > WAITING_FOR_DECODE * max(decode.running, 1.0) or decode.retracted_requests > 0
     return held_up and prefill.busy_share is not None and prefill.busy_share < PREFILL_IDLE
-
-
-def handed_over_tokens(found: Demand, prefill: Observed, model: CapacityModel, life_s: float) -> float:
-    """Prompt tokens in prefill's queue that reach decode before today's streams have left.
-
-    A queue longer than that is bounded by what prefill can finish in one life of a stream.
-    """
-    price_s = model.token_price_s(found.shape.mean_context)
-    finishing = min(prefill.queued_tokens, len(prefill.serving) * life_s / price_s) if price_s > 0 else 0.0
-    cached = found.shape.prompt_tokens / max(found.shape.request_tokens, 1.0)
-    return finishing * cached + prefill.inflight_requests * found.shape.prompt_tokens
 
 
 def shed_hint(load: PrefillLoad, ready: float, objective: Objective) -> bool:

@@ -40,6 +40,8 @@ class RoleMemory:
     lowered_at: float = 0.0
     retracted_at: float = 0.0
     kv_capacity_tokens: float | None = None  # last seen of a replica
+    held: tuple[tuple[float, float], ...] = ()  # (time, KV tokens held and waited for) within the look-back
+    patience: float = 1.0  # multiplies the scale-down window; doubled by a step down that had to be taken back
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from headrace.autoscaler.quantiles import gamma_quantile, normal_z
 ENVELOPE_WINDOWS_S = (1, 2, 5, 10, 20, 30, 60)  # from one step to the longest burst that a queue should carry
 DISPERSION_WINDOW_S = 10  # bursts of the order of the TTFT budget and of the answers
 BACKLOG_LONGEST_S = 120.0  # a backlog is worked off within the start-up time, but never slower than this
-USABLE_KV = 0.85  # the rest is for requests being allocated and for running ones to grow
+USABLE_KV = 0.85  # of an aggregated engine; the rest is for requests being allocated and for running ones to grow
+USABLE_KV_SPLIT = 0.95  # of a decode engine, where that room is counted request by request (RESERVED_TOKENS)
 STEP_MARGIN = 0.9  # of the TPOT objective: the mean step may not sit on the edge
 LINK_SHARE = 0.7  # of the link's peak that transfers reach
 LEAST_BUDGET_SHARE = 0.25  # of the TTFT objective is always granted to queueing, else no number of replicas helps
@@ -46,6 +47,12 @@ class DecodePool:
 
     kv_capacity_tokens: float
     slots: float
+    usable: float = USABLE_KV  # share of the KV tokens that may be held at the quantile
+
+    @property
+    def room(self) -> float:
+        """KV tokens of one replica that may be held."""
+        return self.usable * self.kv_capacity_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,9 @@ class DecodeLoad:
     rate: float  # requests per second
     dispersion: float
     residence_tokens: float  # KV-weighted life of a request, in output tokens
-    resident_kv: float  # now, with what prefill has queued for decode
+    resident_kv: float  # what the pool held at the quantile of the look-back, with what waited for a place
+    held_kv: float  # now
+    entering_kv: float  # prompt tokens allocated while their prefill and transfer still run
     running: float  # now, with what waits for a place
     prompt: float  # prompt tokens per second, for the link
 
@@ -161,12 +170,16 @@ def resident(
         tpot_s = min(steps.decode_fixed_s(1.0) / free, cap_s)
         for _ in range(FIXED_POINT_ROUNDS if steps.decode_experts_s else 1):
             tpot_s = min(steps.decode_fixed_s(max(load.output * tpot_s / n, 1.0)) / free, cap_s)
-    running, kv_tokens = load.output * tpot_s, load.kv * tpot_s
+    running, kv_tokens = load.output * tpot_s, load.kv * tpot_s + load.entering_kv
     extra = max(load.dispersion - 1.0, 0.0)
     life_s = max(load.residence_tokens * tpot_s, 1e-9)
     # Variance of M/G/inf plus that of over-dispersed arrivals, the integral of g^2 taken as (integral of g)^2 / life.
-    kv_var = load.kv_sq * tpot_s + extra * kv_tokens**2 / (max(load.rate, 1e-9) * life_s)
+    # Gateways even out the counts between replicas, but a long prompt fills the one replica it lands on: the part that
+    # comes from sizes is not pooled, so that n replicas need what n separate ones need.
     running_var = running + extra * running**2 / (max(load.rate, 1e-9) * life_s)
+    size = kv_tokens / running if running > 0.0 else 0.0
+    size_var = max(load.kv_sq * tpot_s - running * size * size, 0.0)
+    kv_var = running_var * size * size + max(n, 1.0) * size_var
     return Resident(
         tpot_s, running, kv_tokens, gamma_quantile(running, running_var, z), gamma_quantile(kv_tokens, kv_var, z)
     )
@@ -179,7 +192,7 @@ def held_need(
 
     Iterated from below; at least what is resident now.
     """
-    room = USABLE_KV * pool.kv_capacity_tokens
+    room = pool.room
     by_kv = max(load.resident_kv / room, LEAST_NEED)
     by_slots = max(load.running / pool.slots, LEAST_NEED)
     least_kv, least_slots = by_kv, by_slots
@@ -216,14 +229,14 @@ def decode_needs(
     by_kv, by_slots = held_need(load, model, pool, limit_s=limit_s, prefill_work=prefill_work, z=z)
     by_step = step_need(load, model, limit_s=limit_s, prefill_work=prefill_work, z=z)
     link = load.prompt * model.kv_bytes_per_token / (LINK_SHARE * model.link_bytes_per_s)
-    room = USABLE_KV * pool.kv_capacity_tokens
+    room = pool.room
     step_detail = f"{load.output:,.0f} tokens/s at {limit_s * 1e3:.1f} ms a step"
     slots_detail = f"{by_slots * pool.slots:,.0f} running requests over {pool.slots:,.0f} places a replica"
     return (
         Need(
             Constraint.DECODE_KV,
             by_kv * scale,
-            f"{by_kv * room:,.0f} KV tokens at the quantile, {load.resident_kv:,.0f} now, "
+            f"{by_kv * room:,.0f} KV tokens at the quantile, {load.held_kv:,.0f} now, "
             f"over {room:,.0f} a replica x {scale:.2f}",
         ),
         Need(

@@ -4,11 +4,13 @@ from dataclasses import dataclass, replace
 
 from headrace.api.roles import Role
 from headrace.autoscaler.calibration import DecodeInterval, PrefillInterval
+from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.freshness import Freshness, freshness, median
 from headrace.autoscaler.limits import Limits
-from headrace.autoscaler.memory import PodMemory
+from headrace.autoscaler.memory import Memory, PodMemory
 from headrace.autoscaler.signals import EngineLoad, PodPhase, PodSample, Signals
 
+RESERVED_TOKENS = 512.0  # SGLang's num_reserved_decode_tokens: what a decode engine keeps free for each request
 WARM_UP_S = 10.0  # after Ready an engine still compiles and fills caches: its step times would poison the model
 LEAST_INTERVAL_S = 1.0  # differences over less are mostly rounding
 
@@ -31,16 +33,30 @@ class Observed:
     kv_tokens: float
     waiting_requests: float
     queued_tokens: float  # new prompt tokens accepted and not yet prefilled
-    prealloc_requests: float
+    waiting_places: float  # requests for which no KV could be allocated yet
+    prealloc_requests: float  # these, and those whose KV is still being computed or sent
     inflight_requests: float
     retracted_requests: float
     kv_capacity_tokens: float | None  # of one replica
     max_running: float | None
+    step_s: float  # of decode on the mean replica now, by the model
     busy_share: float | None  # of the wall time in prefill steps, mean over pods; None: not known
 
+    @property
+    def held_kv(self) -> float:
+        """KV tokens taken: a decode engine also keeps a reserve free for every request it runs."""
+        return self.kv_tokens + (RESERVED_TOKENS * self.running if self.role is Role.DECODE else 0.0)
 
-def observe(signals: Signals, role: Role, limits: Limits, now: float, pods: dict[str, PodMemory]) -> Observed:
-    """The role's pods of one Signals value. `pods` is the memory of the last tick, for the busy share."""
+    def waiting_kv(self, prompt_tokens: float) -> float:
+        """KV tokens of requests that wait for a place, their prompts taken as the mean."""
+        return self.waiting_places * (prompt_tokens + RESERVED_TOKENS) if self.role is Role.DECODE else 0.0
+
+
+def observe(  # noqa: PLR0917 - one role of one tick
+    signals: Signals, role: Role, limits: Limits, memory: Memory, model: CapacityModel, now: float
+) -> Observed:
+    """The role's pods of one Signals value. `memory` is that of the last tick, for the busy share."""
+    pods = memory.pods
     mine = [pod for pod in signals.pods if pod.role is role]
     serving = tuple(pod for pod in mine if pod.phase is PodPhase.SERVING)
     starting = tuple(pod for pod in mine if pod.phase is PodPhase.STARTING)
@@ -60,6 +76,8 @@ def observe(signals: Signals, role: Role, limits: Limits, now: float, pods: dict
 
     queued = [queued_tokens(pod) for pod in seen]
     shares = [share for pod in seen if (share := _busy_share(pod, pods.get(pod.pod))) is not None]
+    running, kv_tokens = total("running_requests"), total("used_tokens")
+    replicas = float(max(len(serving), 1))
     return Observed(
         role=role,
         serving=serving,
@@ -71,10 +89,12 @@ def observe(signals: Signals, role: Role, limits: Limits, now: float, pods: dict
         desired=pool.desired if pool else None,
         floor=pool.floor if pool else 0,
         floor_until=pool.floor_until if pool else 0.0,
-        running=total("running_requests"),
-        kv_tokens=total("used_tokens"),
+        running=running,
+        kv_tokens=kv_tokens,
+        step_s=model.steps.decode_s(running / replicas, kv_tokens / replicas),
         waiting_requests=total("waiting_requests"),
         queued_tokens=sum(queued) + unseen * median(queued),
+        waiting_places=total("decode_prealloc_requests"),
         prealloc_requests=total("decode_prealloc_requests") + total("decode_transfer_requests"),
         inflight_requests=total("prefill_inflight_requests"),
         retracted_requests=total("decode_retracted_requests"),

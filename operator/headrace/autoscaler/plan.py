@@ -22,6 +22,8 @@ from headrace.autoscaler.sizing import Sizing, size
 from headrace.autoscaler.targets import pick, reason_of, sentence
 
 IDLE_NEED = 0.1  # replicas: below this no constraint is worth naming but the lower bound
+MOST_PATIENCE = 16.0  # half an hour at the shortest default window: a reversal an hour at most beside the load itself
+PATIENCE_S = 3600.0  # without a change before patience is given back
 SETTLE_S = 30.0  # an order shows in the pods' phases after an API round trip and a scrape: until then it still holds
 
 
@@ -39,8 +41,7 @@ def plan(signals: Signals, model: CapacityModel, limits: Limits, memory: Memory,
     if memory.since == 0.0:
         memory = replace(memory, since=now)
     health = signal_health(signals, limits, now)
-    pods = dict(memory.pods)
-    pools = {role: observe(signals, role, limits, now, pods) for role in limits.roles}
+    pools = {role: observe(signals, role, limits, memory, model, now) for role in limits.roles}
     memory, model = learn(signals, pools, model, limits, memory, now)
     sizing = size(signals, pools, model, limits, memory)
     cases: dict[Role, Case] = {}
@@ -81,7 +82,7 @@ def _case(  # noqa: PLR0917 - gathers what the guards may look at
 ) -> Case:  # fmt: skip
     mine = memory.role(role)
     lead_s = startup_s(mine, limits.startup_prior_s)
-    window_s = limits.window_s(lead_s)
+    window_s = limits.window_s(lead_s) * mine.patience
     need = max(need.replicas for need in sizing.needs[role])
     queues = sizing.prefill is not None and role is not Role.DECODE
     peaks = add_peak(mine.peaks, now, need, window_s)
@@ -164,6 +165,21 @@ def _remember(memory: Memory, cases: dict[Role, Case], roles: dict[Role, RoleDec
             victims=target.victims,
             raised_at=now if target.replicas > before else old.raised_at,
             lowered_at=now if target.replicas < before else old.lowered_at,
+            patience=_patience(case, target.replicas, before, now),
             kv_capacity_tokens=case.pool.kv_capacity_tokens or old.kv_capacity_tokens,
         )
     return replace(memory, at=now, roles=kept)
+
+
+def _patience(case: Case, replicas: int, before: int, now: float) -> float:
+    """Doubles when a step down is taken back within two windows, halves after an hour in which none was.
+
+    The window that fits a load cannot be known beforehand; being wrong costs a start-up, so it is learned like a
+    back-off. 120 s become 240 s after one reversal; from 16 windows on it grows no more.
+    """
+    memory = case.memory
+    if replicas > before and memory.lowered_at > memory.raised_at and now - memory.lowered_at < 2.0 * case.window_s:
+        return min(memory.patience * 2.0, MOST_PATIENCE)
+    if memory.patience > 1.0 and now - memory.raised_at > PATIENCE_S and now - memory.lowered_at > PATIENCE_S:
+        return memory.patience / 2.0
+    return memory.patience

@@ -16,7 +16,6 @@ from headrace.autoscaler.loads import (
     Demand,
     decode_load,
     demand,
-    handed_over_tokens,
     is_decode_bound,
     prefill_load,
     shed_hint,
@@ -26,6 +25,7 @@ from headrace.autoscaler.memory import Memory, startup_s
 from headrace.autoscaler.needs import (
     STEP_MARGIN,
     USABLE_KV,
+    USABLE_KV_SPLIT,
     DecodeLoad,
     DecodePool,
     PrefillLoad,
@@ -39,7 +39,6 @@ from headrace.autoscaler.quantiles import normal_z
 from headrace.autoscaler.signals import Signals
 
 KEEP_SHARE = 0.9  # of what is usable: a pool that would just fit after a step down is not stepped down to
-LIFE_TOKENS = 256.0  # of a stream, to bound what prefill hands over, where no lengths are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class Sizing:
     limits: Limits
     prefill: PrefillLoad | None = None
     decode: DecodeLoad | None = None
-    kv_capacity: Mapping[Role, float] = field(default_factory=dict)
+    pools: Mapping[Role, DecodePool] = field(default_factory=dict)
 
     def what_if(self, role: Role, n: int) -> WhatIf:
         """What `n` replicas of a role would give under the same load."""
@@ -68,7 +67,7 @@ class Sizing:
             held = resident(
                 self.decode, self.model, float(n), prefill_work=work, z=z, cap_s=10.0 * self.limits.objective.tpot_s
             )
-            tpot_s, kv_share = held.tpot_s, held.kv_tokens_q / (n * self.kv_capacity[role])
+            tpot_s, kv_share = held.tpot_s, held.kv_tokens_q / (n * self.pools[role].kv_capacity_tokens)
         return WhatIf(n, attainment, tpot_s, kv_share, gpus)
 
     def holds(self, role: Role, n: int, current: int) -> bool:
@@ -83,8 +82,9 @@ class Sizing:
             return True
         now = self.what_if(role, current)
         slower = seen.tpot_s / now.tpot_s if now.tpot_s else 1.0
-        share = max(seen.kv_share, self.decode.resident_kv * slower / (n * self.kv_capacity[role]))
-        return seen.tpot_s <= STEP_MARGIN * objective.tpot_s and share <= KEEP_SHARE * USABLE_KV
+        pool = self.pools[role]
+        share = max(seen.kv_share, self.decode.held_kv * slower / (n * pool.kv_capacity_tokens))
+        return seen.tpot_s <= STEP_MARGIN * objective.tpot_s and share <= KEEP_SHARE * pool.usable
 
 
 def size(
@@ -111,8 +111,12 @@ def size(
         factor = model.headroom(model.prefill_valid)
         needs[entrance.role] = prefill_needs(load_p, limits.objective.miss_share, factor, limits.headroom)
     if exit_ is not None:
-        load_d = _decode_load(found, entrance, exit_, model, memory)
-        capacity = DecodePool(_kv_capacity(exit_, model, memory), exit_.max_running or model.max_running)
+        miss_share = limits.objective.miss_share
+        if found.engine_state:
+            load_d = decode_load(found, exit_, memory, model, miss_share)
+        else:
+            load_d = stock_decode_load(found, exit_, memory, miss_share)
+        capacity = _pool(exit_, model, memory)
         work = load_p.work if load_p is not None and exit_.role is Role.WORKER else 0.0
         scale = model.headroom(model.decode_valid) * limits.headroom
         needs[exit_.role] += decode_needs(load_d, model, capacity, limits.objective, prefill_work=work, scale=scale)
@@ -124,29 +128,8 @@ def size(
         limits=limits,
         prefill=load_p,
         decode=load_d,
-        kv_capacity={role: _kv_capacity(pool, model, memory) for role, pool in pools.items()},
+        pools={role: _pool(pool, model, memory) for role, pool in pools.items()},
     )
-
-
-def _decode_load(
-    found: Demand, entrance: Observed | None, exit_: Observed, model: CapacityModel, memory: Memory
-) -> DecodeLoad:
-    handed_over = 0.0
-    if entrance is not None:
-        handed_over = handed_over_tokens(found, entrance, model, _answer_tokens(found) * _step_s(exit_, model))
-    if found.engine_state:
-        return decode_load(found, exit_, handed_over, memory)
-    return stock_decode_load(found, exit_, model, handed_over)
-
-
-def _answer_tokens(found: Demand) -> float:
-    shape = found.shape
-    return shape.output / shape.count if shape.output > 0 else LIFE_TOKENS
-
-
-def _step_s(pool: Observed, model: CapacityModel) -> float:
-    pods = float(max(len(pool.serving), 1))
-    return model.steps.decode_s(pool.running / pods, pool.kv_tokens / pods)
 
 
 def _growth(memory: Memory, limits: Limits, leads: Mapping[Role, float], now: float) -> float:
@@ -155,8 +138,10 @@ def _growth(memory: Memory, limits: Limits, leads: Mapping[Role, float], now: fl
     return growth(memory.forecast, reactive, now)
 
 
-def _kv_capacity(pool: Observed, model: CapacityModel, memory: Memory) -> float:
-    return pool.kv_capacity_tokens or memory.role(pool.role).kv_capacity_tokens or model.kv_capacity_tokens
+def _pool(pool: Observed, model: CapacityModel, memory: Memory) -> DecodePool:
+    capacity = pool.kv_capacity_tokens or memory.role(pool.role).kv_capacity_tokens or model.kv_capacity_tokens
+    usable = USABLE_KV_SPLIT if pool.role is Role.DECODE else USABLE_KV
+    return DecodePool(capacity, pool.max_running or model.max_running, usable)
 
 
 def _unseen_factor(entrance: Observed | None) -> float:
@@ -185,7 +170,6 @@ def _inputs(  # noqa: PLR0917 - the record shows all that sizing saw
         "decode_kv_token_s": steps.decode_kv_token_s,
         "prefill_calibrated": model.prefill_valid,
         "decode_calibrated": model.decode_valid,
-        "usable_kv_share": USABLE_KV,
         "step_margin": STEP_MARGIN,
     }
     for role, pool in pools.items():
