@@ -69,6 +69,7 @@ def _example(location: tuple[int | str, ...]) -> str:
     examples = {
         "model": ', for example {source: "hf://Qwen/Qwen3-8B"}',
         "source": ", for example hf://Qwen/Qwen3-8B",
+        "name": ", for example chat",
         "accelerator": ", for example nvidia-h100 or cpu",
     }
     return examples.get(str(location[-1]), "")

@@ -4,12 +4,13 @@ The API server checks the same rules: each validator below has its twin in the s
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -175,36 +176,58 @@ class InferenceService:
 
         `strict` refuses unknown fields (files that somebody wrote); live objects may carry fields of a newer version.
         """
-        metadata = manifest.get("metadata") or {}
-        problems = list(_identity_problems(manifest, metadata))
-        spec: InferenceServiceSpec | None = None
-        try:
-            spec = InferenceServiceSpec.model_validate(
-                manifest.get("spec") or {}, extra="forbid" if strict else "ignore", by_alias=True, by_name=False
-            )
-        except ValidationError as error:
-            problems += from_validation_error(error, InferenceServiceSpec, "spec").problems
-        if problems or spec is None:
+        if not isinstance(manifest, Mapping):  # a file can hold anything
+            raise SpecError([Problem("object", f"is not an object; set apiVersion: {API_VERSION} and kind: {KIND}")])
+        problems: list[Problem] = []
+        if (manifest.get("apiVersion"), manifest.get("kind")) != (API_VERSION, KIND):
+            mend = f"set apiVersion: {API_VERSION} and kind: {KIND}"
+            problems.append(Problem("kind", f"is not {KIND} of {API_VERSION}; {mend}"))
+        metadata = _read(_Metadata, manifest.get("metadata"), "metadata", "ignore", problems)
+        spec = _read(InferenceServiceSpec, manifest.get("spec"), "spec", "forbid" if strict else "ignore", problems)
+        if problems or metadata is None or spec is None:
             raise SpecError(problems)
         return cls(
-            name=metadata["name"],
-            namespace=metadata.get("namespace") or "default",
+            name=metadata.name,
+            namespace=metadata.namespace or "default",
             spec=spec,
-            uid=metadata.get("uid") or "",
-            generation=metadata.get("generation") or 0,
-            labels=metadata.get("labels") or {},
-            annotations=metadata.get("annotations") or {},
-            deletion_timestamp=metadata.get("deletionTimestamp"),
+            uid=metadata.uid,
+            generation=metadata.generation,
+            labels=metadata.labels or {},
+            annotations=metadata.annotations or {},
+            deletion_timestamp=metadata.deletion_timestamp,
         )
 
 
-def _identity_problems(manifest: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[Problem]:
-    if (manifest.get("apiVersion"), manifest.get("kind")) != (API_VERSION, KIND):
-        yield Problem("kind", f"is not {KIND} of {API_VERSION}; set apiVersion: {API_VERSION} and kind: {KIND}")
-    name = metadata.get("name") or ""
+def _check_name(name: str) -> str:
     if len(name) > MAX_NAME_LENGTH or not re.fullmatch(NAME_PATTERN, name):
-        yield Problem(
-            "metadata.name",
+        raise ValueError(
             f'"{name}" cannot name the children; set at most {MAX_NAME_LENGTH} lower-case letters, digits and "-", '
-            "a letter first",
+            "a letter first"
         )
+    return name
+
+
+class _Metadata(ApiModel):
+    """Of an object's metadata, what Headrace acts on."""
+
+    name: Annotated[str, AfterValidator(_check_name)]
+    namespace: str | None = None
+    uid: str = ""
+    generation: int = 0
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    deletion_timestamp: str | None = None
+
+
+_T = TypeVar("_T", bound=ApiModel)
+
+
+def _read(
+    model: type[_T], value: Any, path: str, unknown: Literal["forbid", "ignore"], problems: list[Problem]
+) -> _T | None:
+    """The part of an object at `path`; None, and what is wrong added to `problems`, if it cannot be read."""
+    try:
+        return model.model_validate({} if value is None else value, extra=unknown, by_alias=True, by_name=False)
+    except ValidationError as error:
+        problems.extend(from_validation_error(error, model, path).problems)
+        return None

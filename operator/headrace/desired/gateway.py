@@ -63,11 +63,6 @@ def gateway(service: InferenceService, settings: DesiredSettings) -> list[Manife
     ]
 
 
-def endpoint(service: InferenceService) -> str:
-    """The URL inside the cluster that clients use."""
-    return f"http://{service.name}.{service.namespace}.svc"
-
-
 def command(service: InferenceService) -> list[str]:
     """smg's command line: both topologies find engines by label, `serving` being taken off a pod that drains."""
     arguments = ["smg", "launch", "--host", "0.0.0.0", "--port", str(GATEWAY_PORT)]  # noqa: S104  pods are reached from outside

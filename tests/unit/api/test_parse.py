@@ -2,6 +2,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace.api.errors import SpecError
 from headrace.api.roles import Role
@@ -129,3 +131,43 @@ def test_metadata_that_headrace_acts_on_is_read(manifest: Make) -> None:
     assert (service.key, service.uid, service.generation) == ("team/chat", "u-1", 7)
     assert service.paused
     assert service.deleting
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = ("model", "accelerator", "slo", "worker", "gateway", "autoscaling", "kvCache", "engine", "imagePullSecrets")
+
+
+@given(metadata=JSON, spec=JSON | st.dictionaries(st.sampled_from(FIELDS), JSON))
+def test_whatever_is_written_is_told_and_never_crashes(metadata: Any, spec: Any) -> None:
+    manifest = {"apiVersion": "headrace.dev/v1alpha1", "kind": "InferenceService", "metadata": metadata, "spec": spec}
+    with pytest.raises(SpecError) as caught:
+        InferenceService.parse(manifest, strict=True)
+    assert all(problem.path and problem.message for problem in caught.value.problems)
+
+
+@given(block=st.sampled_from(FIELDS), value=JSON)
+def test_a_wrong_block_of_a_sound_object_is_told_by_its_path(block: str, value: Any) -> None:
+    sound = {"model": {"source": "hf://a/b"}, "accelerator": "cpu"}
+    manifest = {
+        "apiVersion": "headrace.dev/v1alpha1",
+        "kind": "InferenceService",
+        "metadata": {"name": "chat"},
+        "spec": {**sound, block: value},
+    }
+    try:
+        InferenceService.parse(manifest, strict=True)
+    except SpecError as error:
+        paths = [problem.path for problem in error.problems]
+    else:
+        paths = []
+    assert all(path.startswith(f"spec.{block}") for path in paths)
+
+
+@pytest.mark.parametrize("written", [[], "text", None, 3])
+def test_a_file_without_an_object_is_told(written: Any) -> None:
+    with pytest.raises(SpecError, match="set apiVersion"):
+        InferenceService.parse(written)
