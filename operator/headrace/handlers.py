@@ -21,7 +21,7 @@ from headrace.settings import Settings
 
 # kopf 1.45's own watches end after 70 s without an event or bookmark; these two are the second net (silent streams were
 # its most reported fault). Server before client, so that a healthy stream ends by the server's word.
-SERVER_TIMEOUT_S, CLIENT_TIMEOUT_S = 240.0, 300.0
+SERVER_TIMEOUT_S, CLIENT_TIMEOUT_S = 240, 300.0
 # Objects of one kind handled at one time. A worker lingers for idle_timeout after its event and counts until then: with
 # kopf's 5 s, a list of 500 pods would take 35 s to come through.
 WORKERS, WORKER_IDLE_S = 64, 0.1

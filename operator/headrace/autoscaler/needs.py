@@ -130,8 +130,8 @@ def prefill_needs(load: PrefillLoad, miss_share: float, factor: float, headroom:
         ),
         Need(
             Constraint.PREFILL_RATE,
-            (load.work + margin) * scale,
-            f"{load.work:.2f} replicas of work at +{load.lead_s:.0f} s, margin {margin:.2f}, x {scale:.2f}",
+            load.work * scale + margin,  # the margin is for chance, not for the model: an idle pool needs no second one
+            f"{load.work:.2f} replicas of work at +{load.lead_s:.0f} s x {scale:.2f}, margin {margin:.2f}",
         ),
         Need(
             Constraint.PREFILL_BACKLOG,
