@@ -40,7 +40,7 @@ class PrometheusClient:
     """Instant queries for the whole fleet."""
 
     def __init__(self, url: str) -> None:
-        self._connect = PrometheusConnect(url=url.rstrip("/"), retry=Retry(total=0), timeout=TIMEOUT_S)
+        self._connect = PrometheusConnect(url=url.rstrip("/"), retry=Retry(0, read=False), timeout=TIMEOUT_S)
         # One thread: a Prometheus that hangs holds up its own queries, never the event loop or other threads.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prometheus")
 

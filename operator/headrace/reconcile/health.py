@@ -98,7 +98,7 @@ def reconciling(pools: Sequence[PoolFacts], pending: str = "") -> Finding:
     rolling = [pool.name for pool in pools if pool.rolling]
     if rolling:
         return Finding(
-            Type.RECONCILING, True, Why.ROLLING_OUT, f"{' and '.join(rolling)} pods of two revisions are there"
+            Type.RECONCILING, True, Why.ROLLING_OUT, f"{' and '.join(rolling)}: the last change is being rolled out"
         )
     short = [pool for pool in pools if pool.ready < pool.least]
     if short:

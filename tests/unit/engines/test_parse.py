@@ -1,0 +1,107 @@
+"""What engines and gateways answer: aggregated over ranks, and never a zero where something is missing."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from headrace.autoscaler.signals import ArrivalBin, FinishedRequest, RunningStream
+from headrace.engines.parse import MalformedError, parse_exposition, parse_loads, parse_state, parse_workers
+
+# As SGLang 0.5.23 answered, shortened.
+ROW: dict[str, Any] = {
+    "dp_rank": 0, "num_running_reqs": 16, "num_waiting_reqs": 2, "num_waiting_uncached_tokens": 30,
+    "num_used_tokens": 1072, "max_total_num_tokens": 4096, "max_running_requests": 2048, "cache_hit_rate": 0.75,
+    "total_prefill_uncached_tokens": 29547, "total_prefill_busy_us": 14631709,
+    "decode_moments": [47.0, 692.0, 1378592.0, 11012.0, 19237922.0, 692.0],
+    "disaggregation": {
+        "mode": "null", "prefill_bootstrap_queue_reqs": 1, "prefill_inflight_queue_reqs": 2,
+        "decode_prealloc_queue_reqs": 3, "decode_transfer_queue_reqs": 4, "decode_retracted_queue_reqs": 5,
+    },
+}  # fmt: skip
+STATE: dict[str, Any] = {
+    "version": 1, "at": 100.5, "role": "decode", "started_at": 1.0, "ready": True, "draining": False,
+    "queued_tokens": 7, "running": [{"prompt_tokens": 10, "age_tokens": 3}], "running_total": 9,
+    "arrivals": [{"at": 99, "class": 2, "count": 1, "prompt_tokens": 300, "cached_tokens": 100}],
+    "finished": [{"class": 2, "prompt_tokens": 300, "output_tokens": 20}],
+    "totals": {"arrivals": 11, "prompt_tokens": 1, "cached_tokens": 1, "finished": 10, "output_tokens": 1},
+}  # fmt: skip
+
+
+def test_one_rank() -> None:
+    load = parse_loads({"loads": [ROW]})
+    assert (load.running_requests, load.waiting_requests, load.used_tokens) == (16, 2, 1072)
+    assert load.prefill_busy_s_total == pytest.approx(14.631709)
+    assert load.decode_moments is not None
+    assert load.decode_moments[0] == 47.0
+    assert (load.prefill_inflight_requests, load.decode_retracted_requests) == (2, 5)
+
+
+def test_data_parallel_ranks_add_up_and_busy_time_is_their_mean() -> None:
+    load = parse_loads({"loads": [ROW, {**ROW, "dp_rank": 1, "num_running_reqs": 4}]})
+    assert (load.running_requests, load.max_total_tokens) == (20, 8192)
+    assert load.prefill_busy_s_total == pytest.approx(14.631709)
+    assert load.prefill_uncached_tokens_total == 2 * 29547
+
+
+def test_optional_sums_that_an_engine_lacks_are_not_known_rather_than_zero() -> None:
+    row = {k: v for k, v in ROW.items() if k not in {"decode_moments", "total_prefill_busy_us", "cache_hit_rate"}}
+    load = parse_loads({"loads": [row]})
+    assert (load.decode_moments, load.prefill_busy_s_total, load.cache_hit_rate) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None, [], {}, {"loads": []}, {"loads": [None]}, {"loads": "x"}, {"error": "starting"},
+        {"loads": [{k: v for k, v in ROW.items() if k != "num_running_reqs"}]},
+        {"loads": [{**ROW, "num_used_tokens": "many"}]}, {"loads": [{**ROW, "num_waiting_reqs": -1}]},
+        {"loads": [{**ROW, "num_running_reqs": None}]},
+    ],
+)  # fmt: skip
+def test_malformed_loads_are_an_error_never_a_zero(answer: Any) -> None:
+    with pytest.raises(MalformedError):
+        parse_loads(answer)
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(MalformedError, match="num_running_reqs"):
+        parse_loads({"loads": [{k: v for k, v in ROW.items() if k != "num_running_reqs"}]})
+
+
+def test_state() -> None:
+    state = parse_state(STATE)
+    assert (state.at, state.queued_tokens, state.running_total, state.finished_total) == (100.5, 7, 9, 10)
+    assert state.running == (RunningStream(10, 3),)
+    assert state.arrivals == (ArrivalBin(99, 2, 1, 300, 100),)
+    assert state.finished == (FinishedRequest(2, 300, 20),)
+
+
+@pytest.mark.parametrize("missing", ["version", "at", "started_at", "queued_tokens", "running", "arrivals", "finished"])
+def test_a_state_without_a_field_is_an_error(missing: str) -> None:
+    answer = copy.deepcopy(STATE)
+    del answer[missing]
+    with pytest.raises(MalformedError, match=missing):
+        parse_state(answer)
+
+
+def test_a_state_of_another_version_is_an_error() -> None:
+    with pytest.raises(MalformedError, match="version 2"):
+        parse_state({**STATE, "version": 2})
+
+
+def test_workers_by_host() -> None:
+    answer = {"workers": [{"url": "http://10.0.0.1:30000"}, {"url": "http://10.0.0.2:30000@1"}]}
+    assert parse_workers(answer) == {"10.0.0.1", "10.0.0.2"}
+    assert parse_workers({"workers": []}) == frozenset()
+
+
+@pytest.mark.parametrize("answer", [None, {}, {"workers": [{}]}, {"workers": [{"url": "nonsense"}]}, "x"])
+def test_a_malformed_worker_list_is_not_an_empty_one(answer: Any) -> None:
+    with pytest.raises(MalformedError):
+        parse_workers(answer)
+
+
+def test_exposition_sums_series_and_leaves_absent_metrics_out() -> None:
+    text = '# TYPE a gauge\na{x="1 2"} 3\na{x="}"} 4\nab 9\nb 1.5 1700000000\n'
+    assert parse_exposition(text, ("a", "c")) == {"a": 7.0}
