@@ -12,6 +12,7 @@ from headrace.desired.build import build
 from headrace.desired.settings import DesiredSettings
 from headrace.kube.interface import kind_of
 from headrace.kube.kinds import CHILD_KINDS
+from headrace.settings import PREFIX, Settings
 
 BASE = Path(__file__).resolve().parents[3] / "charts/operator"
 Make = Callable[..., InferenceService]
@@ -75,9 +76,10 @@ def test_nothing_is_granted_by_wildcard_nor_are_secrets_or_escalation() -> None:
             assert not {"escalate", "bind", "impersonate"} & set(rule["verbs"])
 
 
-def test_leases_are_granted_in_the_operators_own_namespace_alone() -> None:
+def test_outside_its_namespace_the_operator_may_only_watch_leases_of_its_own_name() -> None:
     assert verbs(named("Role"), "coordination.k8s.io", "leases") >= {"get", "create", "update", "watch"}
-    assert verbs(named("ClusterRole"), "coordination.k8s.io", "leases") == set()
+    (rule,) = [rule for rule in named("ClusterRole")["rules"] if "leases" in rule["resources"]]
+    assert (rule["resourceNames"], rule["verbs"]) == ([Settings().lease_name], ["list", "watch"])
 
 
 def test_the_operator_runs_restricted_and_twice() -> None:
@@ -105,8 +107,6 @@ def test_budget_service_and_policy_select_the_operators_pods() -> None:
 
 
 def test_environment_names_settings_that_exist() -> None:
-    from headrace.settings import PREFIX, Settings
-
     (container,) = named("Deployment")["spec"]["template"]["spec"]["containers"]
     names = [entry["name"] for entry in container["env"] if entry["name"].startswith(PREFIX)]
     assert names
