@@ -15,6 +15,7 @@ RING = 120  # buckets kept, 20 minutes: the longest lead time of 10 minutes and 
 ISSUE_EVERY = 3  # an error every 30 s: closer ones repeat each other
 ERRORS_KEPT = 240  # errors per candidate: two hours
 ERRORS_NEEDED = 20  # fewer say nothing about a 90 % quantile: until then the reactive rate stands alone
+WORST_ERROR = 1.0  # a rise from next to nothing is no measure of the next one: errors count as at most double
 LOSS_STEP = 0.1  # weight of the newest loss
 DAMPING = 0.9  # of the trend per minute: trends of minutes seldom last an hour
 TREND_ERRORS = 2.0  # standard errors between the minute and the five minutes before a slope is believed
@@ -33,7 +34,8 @@ class ForecastState:
     ring: tuple[float, ...] = ()
     errors: tuple[tuple[float, ...], ...] = ((), (), ())
     losses: tuple[float, ...] = (0.0, 0.0, 0.0)
-    upper: float = 0.0  # tokens per second at the horizon
+    point: float = 0.0  # tokens per second at the horizon, by the best candidate
+    error: float = 0.0  # its error quantile, relative
     best: int = 0
 
 
@@ -60,16 +62,32 @@ def observe(state: ForecastState, history: History, horizon_s: float, level: flo
     for length in issues:
         state = _score(state, ring[:length], steps, level)
     best = min(range(len(CANDIDATES)), key=lambda i: state.losses[i])
-    upper = _upper(_points(ring, steps)[best], state.errors[best], level)
-    return replace(state, end=index, ring=tuple(ring[-RING:]), upper=upper, best=best)
+    return replace(
+        state,
+        end=index,
+        ring=tuple(ring[-RING:]),
+        point=_points(ring, steps)[best],
+        error=_quantile(state.errors[best], level),
+        best=best,
+    )
 
 
-def growth(state: ForecastState, reactive: float, now: float) -> float:
-    """Factor on the reactive rate, at least 1: the upper forecast over it, capped until a day was seen."""
-    if reactive <= 0.0 or state.upper <= reactive:
-        return 1.0
-    factor = state.upper / reactive
-    return factor if now - state.begun * BUCKET_S >= DAY_S else min(factor, 1.0 + GROWTH_CAP)
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the forecast adds to the reactive rate: a factor of at least 1, and the share that it may be off by."""
+
+    trend: float = 1.0
+    error: float = 0.0  # the error quantile, 0..0.5: a margin, to be joined with the other margins
+
+
+def outlook(state: ForecastState, reactive: float, now: float) -> Outlook:
+    """The forecast relative to the reactive rate. Never below it; capped until a day of history was seen."""
+    if reactive <= 0.0 or state.point <= 0.0:
+        return Outlook()
+    cap = math.inf if now - state.begun * BUCKET_S >= DAY_S else GROWTH_CAP
+    trend = 1.0 + min(max(state.point / reactive - 1.0, 0.0), cap)
+    upper = state.point * (1.0 + state.error) / reactive
+    return Outlook(trend, min(max(upper / trend - 1.0, 0.0), cap))
 
 
 def _score(state: ForecastState, ring: list[float], steps: int, level: float) -> ForecastState:
@@ -81,9 +99,9 @@ def _score(state: ForecastState, ring: list[float], steps: int, level: float) ->
     errors, losses = list(state.errors), list(state.losses)
     for i, point in enumerate(_points(past, steps)):
         scale = max(point, _mean(past, FIVE), 1e-9)
-        miss = (actual - _upper(point, errors[i], level)) / scale
+        miss = (actual - point * (1.0 + _quantile(errors[i], level))) / scale
         losses[i] += LOSS_STEP * (max(level * miss, (level - 1.0) * miss) - losses[i])
-        errors[i] = (*errors[i], (actual - point) / scale)[-ERRORS_KEPT:]
+        errors[i] = (*errors[i], min((actual - point) / scale, WORST_ERROR))[-ERRORS_KEPT:]
     return replace(state, errors=tuple(errors), losses=tuple(losses))
 
 
@@ -106,12 +124,12 @@ def _trend(ring: list[float], minute: float, five: float, steps: int) -> float:
     return max(minute + (minute - five) / between_s * damped_s, 0.0)
 
 
-def _upper(point: float, errors: tuple[float, ...], level: float) -> float:
+def _quantile(errors: tuple[float, ...], level: float) -> float:
+    """The conformal quantile of the relative errors, at least 0; 0 while there are too few."""
     if len(errors) < ERRORS_NEEDED:
-        return point
+        return 0.0
     ordered = sorted(errors)
-    index = min(math.ceil(level * (len(ordered) + 1)) - 1, len(ordered) - 1)
-    return point * (1.0 + max(ordered[index], 0.0))
+    return max(ordered[min(math.ceil(level * (len(ordered) + 1)) - 1, len(ordered) - 1)], 0.0)
 
 
 def _mean(values: list[float], count: int) -> float:

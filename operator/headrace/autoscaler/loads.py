@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
+from headrace.autoscaler.forecast import Outlook
 from headrace.autoscaler.history import Rates, rates
 from headrace.autoscaler.limits import Limits, Objective
 from headrace.autoscaler.memory import Memory, RoleMemory
@@ -33,7 +34,7 @@ class Demand:
 
     short: Rates
     long: Rates
-    growth: float  # forecast over the larger of the two, at least 1
+    outlook: Outlook  # what the forecast adds to the larger of the two
     unseen_factor: float  # arrivals of silent pods: all serving over those that report
     dispersion: float
     engine_state: bool  # arrivals and lengths come from /headrace/state
@@ -44,13 +45,13 @@ class Demand:
         return self.long if self.long.count > 0 else self.short
 
 
-def demand(memory: Memory, growth: float, unseen_factor: float, *, engine_state: bool, lookback_s: int) -> Demand:
+def demand(memory: Memory, outlook: Outlook, unseen_factor: float, *, engine_state: bool, lookback_s: int) -> Demand:
     """Rates of the history over a minute and over the look-back (five minutes unless windows are shortened)."""
     history = memory.history
     return Demand(
         short=rates(history, SHORT_S),
         long=rates(history, min(LONG_S, lookback_s)),
-        growth=growth,
+        outlook=outlook,
         unseen_factor=unseen_factor,
         dispersion=history_dispersion(history),
         engine_state=engine_state,
@@ -73,7 +74,8 @@ def prefill_load(  # noqa: PLR0917 - a pure sum of its inputs
     ready = float(len(pool.serving))
     drained_s = backlog_s / (ready - reactive) if ready > reactive else float("inf")
     return PrefillLoad(
-        work=steady * found.growth,
+        work=steady * found.outlook.trend,
+        error=found.outlook.error,
         reactive=reactive,
         envelope=bursts * found.unseen_factor,
         envelope_window_s=window,
@@ -94,7 +96,7 @@ def decode_load(found: Demand, pool: Observed, memory: Memory, model: CapacityMo
     split = pool.role is Role.DECODE
     reserved = RESERVED_TOKENS if split else 0.0
     rate = _larger(found.short, found.long)
-    factor = found.unseen_factor * found.growth
+    factor = found.unseen_factor * found.outlook.trend
     shape = found.shape
     held_kv, waiting_kv = pool.held_kv, pool.waiting_kv(shape.prompt_tokens)
     answer = rate.output / rate.count if rate.count > 0 else ANSWER_TOKENS
@@ -109,9 +111,10 @@ def decode_load(found: Demand, pool: Observed, memory: Memory, model: CapacityMo
         kv_sq=(rate.kv_sq + 2.0 * reserved * rate.kv + reserved**2 * rate.output) * factor,
         rate=rate.count * factor,
         dispersion=found.dispersion,
+        error=found.outlook.error,
         # The KV-weighted life: E[o^2] / E[o], twice the mean for an exponential law, the mean for a fixed length.
         residence_tokens=life_tokens,
-        resident_kv=usual_kv(memory.role(pool.role), held_kv + waiting_kv, miss_share) * found.growth,
+        resident_kv=usual_kv(memory.role(pool.role), held_kv + waiting_kv, miss_share) * found.outlook.trend,
         held_kv=held_kv,
         entering_kv=rate.prompt * factor * enters_s if split else 0.0,
         running=pool.running + pool.prealloc_requests,
@@ -122,8 +125,8 @@ def decode_load(found: Demand, pool: Observed, memory: Memory, model: CapacityMo
 def stock_decode_load(found: Demand, pool: Observed, memory: Memory, miss_share: float) -> DecodeLoad:
     """Offered decode work where no engine reports lengths: what is running now, at the present step time."""
     step_s = pool.step_s
-    output = pool.running / step_s * found.growth
-    kv = pool.kv_tokens / step_s * found.growth
+    output = pool.running / step_s * found.outlook.trend
+    kv = pool.kv_tokens / step_s * found.outlook.trend
     each = pool.kv_tokens / max(pool.running, 1.0)
     reserved = RESERVED_TOKENS if pool.role is Role.DECODE else 0.0
     kv += reserved * output
@@ -135,8 +138,9 @@ def stock_decode_load(found: Demand, pool: Observed, memory: Memory, miss_share:
         kv_sq=kv * each * KV_SPREAD,
         rate=output / ANSWER_TOKENS,
         dispersion=1.0,
+        error=found.outlook.error,
         residence_tokens=2.0 * ANSWER_TOKENS,
-        resident_kv=usual_kv(memory.role(pool.role), held_kv + waiting_kv, miss_share) * found.growth,
+        resident_kv=usual_kv(memory.role(pool.role), held_kv + waiting_kv, miss_share) * found.outlook.trend,
         held_kv=held_kv,
         entering_kv=0.0,
         running=pool.running,

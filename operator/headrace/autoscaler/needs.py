@@ -20,6 +20,7 @@ STEP_MARGIN = 0.9  # of the TPOT objective: the mean step may not sit on the edg
 LINK_SHARE = 0.7  # of the link's peak that transfers reach
 LEAST_BUDGET_SHARE = 0.25  # of the TTFT objective is always granted to queueing, else no number of replicas helps
 FIXED_POINT_ROUNDS = 4  # the answer moves by less than 1 % after three
+ERROR_Z = 1.28  # the forecast's error is its 90 % quantile: as many standard deviations of a normal law
 LEAST_NEED = 0.05  # replicas: keeps divisions sane on an idle pool
 EDGE_REPLICAS = 1e-3  # so few that steps always sit at the limit: the edge of saturation
 LEAST_SPARE = 0.1  # of the step limit: an objective below the base step time cannot be met by any number
@@ -30,6 +31,7 @@ class PrefillLoad:
     """Offered prefill work in replica-seconds per second, and what its bursts look like."""
 
     work: float  # at the lead time: forecast, never below the reactive rate
+    error: float  # the share by which that may be too low
     reactive: float  # now
     envelope: float  # replicas that past bursts needed
     envelope_window_s: int
@@ -64,6 +66,7 @@ class DecodeLoad:
     kv_sq: float
     rate: float  # requests per second
     dispersion: float
+    error: float  # the share by which the rates may be too low at the lead time
     residence_tokens: float  # KV-weighted life of a request, in output tokens
     resident_kv: float  # what the pool held at the quantile of the look-back, with what waited for a place
     held_kv: float  # now
@@ -118,7 +121,8 @@ def prefill_needs(load: PrefillLoad, miss_share: float, factor: float, headroom:
     scale = factor * headroom
     tail = load.alone_s * load.variation * math.log(1.0 / miss_share) / (2.0 * load.budget_s)
     # P(wait > budget) = exp(-budget / theta): a margin that does not grow with the load and shrinks with the budget.
-    margin = min(tail, 2.0 * math.sqrt(load.work) + 1.0)
+    # The forecast's error is another, independent margin: the two add like standard deviations.
+    margin = math.hypot(min(tail, 2.0 * math.sqrt(load.work) + 1.0), load.work * load.error)
     span_s = max(load.budget_s, min(BACKLOG_LONGEST_S, load.lead_s))
     backlog = load.reactive + load.backlog_s / span_s if load.useful else 0.0
     return (
@@ -179,6 +183,7 @@ def resident(
     running_var = running + extra * running**2 / (max(load.rate, 1e-9) * life_s)
     size = kv_tokens / running if running > 0.0 else 0.0
     size_var = max(load.kv_sq * tpot_s - running * size * size, 0.0)
+    running_var += (running * load.error / ERROR_Z) ** 2
     kv_var = running_var * size * size + max(n, 1.0) * size_var
     return Resident(
         tpot_s, running, kv_tokens, gamma_quantile(running, running_var, z), gamma_quantile(kv_tokens, kv_var, z)

@@ -7,7 +7,7 @@ from typing import Any
 from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Need, WhatIf
-from headrace.autoscaler.forecast import growth
+from headrace.autoscaler.forecast import Outlook, outlook
 from headrace.autoscaler.history import rates
 from headrace.autoscaler.limits import Limits
 from headrace.autoscaler.loads import (
@@ -97,7 +97,7 @@ def size(
     has_state = any(pod.state is not None for pool in pools.values() for pod in pool.serving)
     found = demand(
         memory,
-        growth=_growth(memory, limits, leads, signals.at),
+        outlook=_outlook(memory, limits, leads, signals.at),
         unseen_factor=_unseen_factor(entrance),
         engine_state=has_state,
         lookback_s=limits.lookback_s(max(leads.values())),
@@ -132,10 +132,10 @@ def size(
     )
 
 
-def _growth(memory: Memory, limits: Limits, leads: Mapping[Role, float], now: float) -> float:
+def _outlook(memory: Memory, limits: Limits, leads: Mapping[Role, float], now: float) -> Outlook:
     lookback_s = limits.lookback_s(max(leads.values()))
     reactive = max(rates(memory.history, SHORT_S).tokens, rates(memory.history, min(LONG_S, lookback_s)).tokens)
-    return growth(memory.forecast, reactive, now)
+    return outlook(memory.forecast, reactive, now)
 
 
 def _pool(pool: Observed, model: CapacityModel, memory: Memory) -> DecodePool:
@@ -162,7 +162,8 @@ def _inputs(  # noqa: PLR0917 - the record shows all that sizing saw
         "prompt_tokens": shape.prompt_tokens,
         "uncached_tokens": shape.request_tokens,
         "output_tokens": shape.output / shape.count if shape.count > 0 else None,
-        "growth": found.growth,
+        "trend": found.outlook.trend,
+        "forecast_error": found.outlook.error,
         "dispersion": found.dispersion,
         "token_price_s": model.token_price_s(shape.mean_context),
         "decode_base_s": steps.decode_base_s,

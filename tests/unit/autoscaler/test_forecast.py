@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from headrace.autoscaler.forecast import ERRORS_NEEDED, ForecastState, growth, observe
+from headrace.autoscaler.forecast import ERRORS_NEEDED, ForecastState, Outlook, observe, outlook
 from headrace.autoscaler.history import History
 
 START = 1_000_000
@@ -20,29 +20,32 @@ def feed(rate: Callable[[int], float], seconds: int, horizon_s: float = 60.0) ->
 
 def test_a_constant_rate_is_forecast_as_it_is() -> None:
     state = feed(lambda _t: 100.0, 3600)
-    assert growth(state, 100.0, START + 3600) == 1.0
+    assert outlook(state, 100.0, START + 3600) == Outlook(1.0, 0.0)
 
 
 def test_a_ramp_is_followed_ahead_of_it() -> None:
     state = feed(lambda t: 100.0 + 0.5 * t, 2400)
     reactive = 100.0 + 0.5 * 2370  # the last minute
     there = 100.0 + 0.5 * 2460  # a lead time later
-    assert 0.97 * there < reactive * growth(state, reactive, START + 2400) < 1.1 * there
+    seen = outlook(state, reactive, START + 2400)
+    assert 0.97 * there < reactive * seen.trend * (1 + seen.error) < 1.1 * there
 
 
 def test_before_enough_errors_were_seen_the_reactive_rate_stands_alone() -> None:
     state = feed(lambda t: 100.0 + (t % 60), ERRORS_NEEDED * 20)
-    assert growth(state, 130.0, START + 400) == 1.0
+    assert outlook(state, 130.0, START + 400).error == 0.0
 
 
 def test_a_fall_is_never_forecast() -> None:
     state = feed(lambda t: max(1000.0 - 0.3 * t, 1.0), 2400)
-    assert growth(state, 400.0, START + 2400) == 1.0
+    assert outlook(state, 700.0, START + 2400).trend == 1.0
 
 
 def test_without_a_day_of_history_growth_is_capped() -> None:
     state = feed(lambda t: 10.0 if t % 600 < 540 else 500.0, 7200)
-    assert growth(state, 10.0, START + 7200) <= 1.5
+    seen = outlook(state, 10.0, START + 7200)
+    assert seen.trend <= 1.5
+    assert seen.error <= 0.5
 
 
 def test_memory_is_bounded() -> None:
