@@ -1,0 +1,73 @@
+"""What the demo reads from the API server and Prometheus."""
+
+from typing import Any
+
+from e2e.demo.observe import count_pods, engine_signals, latest_decision, recent_decisions
+from e2e.demo.record import EngineSignals, RoleCount
+
+
+def pod(
+    role: str, *, ready: bool = True, state: str = "serving", phase: str = "Running", **metadata: Any
+) -> dict[str, Any]:
+    return {
+        "metadata": {"labels": {"headrace.dev/role": role, "headrace.dev/state": state}, **metadata},
+        "status": {"phase": phase, "conditions": [{"type": "Ready", "status": "True" if ready else "False"}]},
+    }
+
+
+def test_pods_are_counted_by_role_and_state() -> None:
+    pods = [
+        pod("prefill"),
+        pod("prefill", ready=False, phase="Pending"),
+        pod("prefill", state="draining"),
+        pod("decode", deletionTimestamp="2026-01-01T00:00:00Z"),
+        pod("decode", phase="Failed", ready=False),
+        pod("gateway"),
+        {"metadata": {}},
+    ]
+    assert count_pods(pods) == {"prefill": RoleCount(1, 1, 1), "decode": RoleCount(0, 0, 1)}
+
+
+def series(name: str, role: str, value: str) -> dict[str, Any]:
+    return {"metric": {"__name__": name, "role": role, "pod": "p"}, "value": [0, value]}
+
+
+def test_signals_are_summed_or_averaged_over_pods_with_either_metric_name() -> None:
+    vector = [
+        series("sglang:num_queue_reqs", "prefill", "3"),
+        series("sglang_num_queue_reqs", "prefill", "2"),
+        series("sglang:token_usage", "decode", "0.5"),
+        series("sglang:token_usage", "decode", "0.25"),
+    ]
+    assert engine_signals({"data": {"result": vector}}) == {
+        "prefill": EngineSignals(waiting_requests=5.0),
+        "decode": EngineSignals(kv_share=0.375),
+    }
+
+
+def test_missing_series_are_unknown_and_not_zero() -> None:
+    assert engine_signals({})["decode"] == EngineSignals(None, None, None)
+
+
+def record(at: str, current: int, target: int) -> dict[str, Any]:
+    part = {
+        "current": current,
+        "target": target,
+        "reason": "ScaleUp",
+        "binding": "DecodeKV",
+        "message": "m",
+        "vetoes": [{"guard": "window", "message": "held"}],
+    }
+    return {"at": at, "roles": {"decode": part}}
+
+
+def test_decisions_are_read_from_the_status_and_unchanged_targets_left_out_of_the_history() -> None:
+    service = {"status": {"decision": record("t2", 2, 2), "recentDecisions": [record("t1", 1, 2), record("t0", 1, 1)]}}
+    assert latest_decision(service)["decode"].target == 2
+    (row,) = recent_decisions(service)
+    assert (row.at, row.current, row.target, row.vetoes) == ("t1", 1, 2, ("window: held",))
+
+
+def test_a_service_without_status_has_no_decision() -> None:
+    assert latest_decision({}) == {}
+    assert recent_decisions({}) == []
