@@ -50,6 +50,8 @@ _SGLANG_0_5_23: Mapping[str, Rule] = {
     "disable-radix-cache": lambda c: not c.radix_cache or None,
     "enable-metrics": lambda _: True,  # Headrace sizes by them
     "enable-cache-report": lambda _: True,  # cached tokens in a response's usage
+    # Probes and scrapes come every second or two and would bury what an engine has to say.
+    "uvicorn-access-log-exclude-prefixes": lambda _: ["/health", "/ready", "/metrics", "/v1/loads", "/headrace"],
     "speculative-algorithm": _speculative("algorithm"),
     "speculative-draft-model-path": _speculative("draft_model_path"),
     "speculative-num-steps": _speculative("steps"),
