@@ -16,7 +16,10 @@ from headrace.simulator.policy import Policy
 from headrace.simulator.pool import Lifecycle
 from headrace.simulator.profiles import FleetProfile
 from headrace.simulator.request import Arrival
-from headrace.simulator.results import Progress, RunResult, Slo
+from headrace.simulator.results import MissBudget, Progress, RunResult, Slo
+
+MEAN_STEP_S = 0.025  # half the usual 50 ms objective: the decode step of a fleet at its mean load
+FULL_STEP_S = 0.045  # nine tenths of it: the decode step of a full replica
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,12 @@ def run_cell(
     *,
     clock: Callable[[], float] | None = None,
     progress: Progress | None = None,
+    budget: MissBudget | None = None,
 ) -> RunResult:
     """Simulate `policy` on `arrivals` (sorted by t, read lazily) up to `horizon_s`, starting from `initial` replicas.
 
-    Deterministic for equal inputs. `clock` (such as time.perf_counter) only measures the policy's own time.
+    Deterministic for equal inputs. `clock` (such as time.perf_counter) only measures the policy's own time; a spent
+    `budget` ends the run early.
     """
     rng = np.random.default_rng(cell.seed)
     bounds = {
@@ -61,7 +66,7 @@ def run_cell(
         lifecycle=_lifecycle(cell, np.random.default_rng((cell.seed, 1))),
         faults=cell.faults,
     )
-    return Fleet(spec, policy, rng, horizon_s, clock=clock).run(arrivals, progress)
+    return Fleet(spec, policy, rng, horizon_s, clock=clock).run(arrivals, progress, budget)
 
 
 def _lifecycle(cell: Cell, rng: np.random.Generator) -> Lifecycle:
@@ -89,10 +94,10 @@ def headrace(cell: Cell, slo: Slo, percentile: float = 95.0, **changes: float) -
     return HeadracePolicy(cell.profile.prior(), limits(cell, slo, percentile, **changes))
 
 
-def mean_load(profile: FleetProfile, topology: str, arrivals: Iterable[Arrival], horizon_s: float) -> dict[Role, int]:
-    """Replicas that the mean load asks for, rounded up: the common start of every policy.
+def mean_need(profile: FleetProfile, topology: str, arrivals: Iterable[Arrival], horizon_s: float) -> dict[Role, float]:
+    """Replicas' worth of the mean load, fractional.
 
-    Prefill by busy seconds; decode by the larger of the KV held and the batch at a step of 50 ms.
+    Prefill by device seconds; decode by the larger of the KV held at a step of 25 ms and the step time spent.
     """
     times, shape = profile.times, profile.shape
     busy_s = token_s = decode_s = 0.0
@@ -101,11 +106,14 @@ def mean_load(profile: FleetProfile, topology: str, arrivals: Iterable[Arrival],
         busy_s += times.busy.token_s * isl + times.busy.context_s * 0.5 * isl * isl
         token_s += osl * (isl + 0.5 * osl)
         decode_s += osl * (times.decode.decode_sequence_s + times.decode.decode_kv_token_s * (isl + 0.5 * osl))
-    fixed = times.decode.decode_fixed_s(64)
-    step_s = 0.025  # half the usual 50 ms objective: the step time a fleet at its mean load would have
-    kv = token_s * step_s / horizon_s / (0.85 * shape.kv_capacity_tokens)
-    step = decode_s / horizon_s / (1.0 - fixed / 0.045)
+    fixed_share = min(times.decode.decode_fixed_s(64) / FULL_STEP_S, 0.9)
+    kv = token_s * MEAN_STEP_S / horizon_s / (0.85 * shape.kv_capacity_tokens)
+    decode = max(kv, decode_s / horizon_s / (1.0 - fixed_share))
     prefill = busy_s / horizon_s
-    if topology == "aggregated":
-        return {Role.WORKER: max(1, math.ceil(prefill + max(kv, step)))}
-    return {Role.PREFILL: max(1, math.ceil(prefill)), Role.DECODE: max(1, math.ceil(max(kv, step)))}
+    return {Role.WORKER: prefill + decode} if topology == "aggregated" else {Role.PREFILL: prefill, Role.DECODE: decode}
+
+
+def mean_load(profile: FleetProfile, topology: str, arrivals: Iterable[Arrival], horizon_s: float) -> dict[Role, int]:
+    """Replicas that the mean load asks for, rounded up, at least 1: the common start of every policy."""
+    need = mean_need(profile, topology, arrivals, horizon_s)
+    return {role: max(1, math.ceil(replicas)) for role, replicas in need.items()}

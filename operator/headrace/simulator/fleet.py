@@ -13,7 +13,7 @@ from headrace.simulator.policy import Policy
 from headrace.simulator.pool import Lifecycle, Pool
 from headrace.simulator.prefill_engine import PrefillEngine
 from headrace.simulator.request import Arrival, Live
-from headrace.simulator.results import Progress, Records, RunResult, Series
+from headrace.simulator.results import MissBudget, Progress, Records, RunResult, Series
 from headrace.simulator.routing import Policy as Routing
 from headrace.simulator.routing import Router, Uniform
 from headrace.simulator.times import EngineTimes
@@ -79,6 +79,7 @@ class Fleet:
         self.serial = 0
         self.observer = Observer(spec.service, EPOCH, spec.faults, rng)
         self.records = Records()
+        self.budget: MissBudget | None = None
         self.series = Series()
         self.pools = {role: self._pool(role) for role in spec.roles}
         self.routers = {role: Router(spec.routing.get(role, Routing.CACHE_AWARE), rng) for role in spec.roles}
@@ -107,8 +108,11 @@ class Fleet:
         self.serial += 1
         heapq.heappush(self.events, (time, self.serial, call))
 
-    def run(self, arrivals: Iterable[Arrival], progress: Progress | None = None) -> RunResult:
+    def run(
+        self, arrivals: Iterable[Arrival], progress: Progress | None = None, budget: MissBudget | None = None
+    ) -> RunResult:
         """Simulate all arrivals before the horizon, then until all have finished or the drain limit is reached."""
+        self.budget = budget
         events = self.events
         pop = heapq.heappop
         self._schedule_ticks()
@@ -121,8 +125,11 @@ class Fleet:
                 time, _, call = pop(events)
                 call(time)
             self._arrive(arrival)
-            if progress is not None and not self.arrived & 1023:
-                progress(t)
+            if not self.arrived & 1023:
+                if budget is not None and budget.spent:
+                    return self._result(gave_up=True)
+                if progress is not None:
+                    progress(t)
         end = self.horizon_s + DRAIN_LIMIT_S
         while events and events[0][0] <= end and (self.live or events[0][0] <= self.horizon_s):
             time, _, call = pop(events)
@@ -183,6 +190,8 @@ class Fleet:
         self.live -= 1
         self.retractions += live.retractions
         self.records.add(live, now)
+        if self.budget is not None:
+            self.budget.spend(live, now)
         assert isinstance(live.server, Engine)  # noqa: S101 - set at dispatch
         self._left(live.server, now)
 
@@ -239,7 +248,7 @@ class Fleet:
     def _close_books(self, now: float) -> None:
         self.gpu_s = {role.value: pool.gpu_seconds(now) for role, pool in self.pools.items()}
 
-    def _result(self) -> RunResult:
+    def _result(self, *, gave_up: bool = False) -> RunResult:
         if not self.gpu_s:
             self._close_books(self.horizon_s)
         return RunResult(
@@ -257,4 +266,5 @@ class Fleet:
             plan_s=self.plan_s,
             records=self.records,
             series=self.series.columns,
+            gave_up=gave_up,
         )

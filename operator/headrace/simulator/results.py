@@ -67,6 +67,7 @@ class RunResult:
     plan_s: float
     records: Records
     series: dict[str, list[float]]
+    gave_up: bool = False  # stopped early by a spent miss budget: the figures cover a part of the load
 
     @property
     def gpu_hours(self) -> float:
@@ -126,6 +127,27 @@ class Series:
         """Append one row; every row of a run has the same columns."""
         for name, value in values.items():
             self.columns.setdefault(name, []).append(value)
+
+
+@dataclass(slots=True)
+class MissBudget:
+    """Stops a run whose outcome is settled: more than `allowed` requests missed the objective."""
+
+    slo: Slo
+    allowed: int
+    missed: int = 0
+
+    def spend(self, live: Live, finished_at: float) -> None:
+        """Count a finished request if it missed."""
+        slo = self.slo
+        late = live.first - live.arrived > max(slo.ttft_s, slo.ttft_per_token_s * live.isl)
+        if late or finished_at - live.first > slo.tpot_s * (live.osl - 1):
+            self.missed += 1
+
+    @property
+    def spent(self) -> bool:
+        """Whether more missed than may."""
+        return self.missed > self.allowed
 
 
 Progress = Callable[[float], None]  # called now and then with the simulated time reached
