@@ -27,6 +27,12 @@ SERVER_TIMEOUT_S, CLIENT_TIMEOUT_S = 240, 300.0
 WORKERS, WORKER_IDLE_S = 64, 0.1
 # Waits between kopf's tries on one API call; the last repeats nothing: then the watch itself starts anew.
 ERROR_BACKOFFS_S = (1, 2, 4, 8)
+# kopf names its watches' tasks so. When one fails (its CRD was removed, its permission withdrawn), kopf logs that and
+# goes on without it, so that the process would be blind in one eye; hence they are looked at this often.
+WATCH_TASK = "watcher for "
+WATCH_CHECK_S = 1.0
+# From the first watch to the last a healthy start takes a second; one that failed within it was never seen.
+WATCHES_DUE_S = 15.0
 
 
 class EventSink(Protocol):
@@ -116,22 +122,57 @@ class WatchThread:
             await asyncio.to_thread(self._thread.join, timeout_s)
 
     def _run(self, registry: kopf.OperatorRegistry, loop: asyncio.AbstractEventLoop) -> None:
-        namespaces = {*self._settings.namespaces, self._settings.operator_namespace}
-        failure: BaseException | None = None
+        def end(failure: BaseException | None) -> None:
+            _hand_over(loop, partial(self._on_end, failure))
+
         try:
-            asyncio.run(
-                kopf.operator(
-                    registry=registry,
-                    settings=build_settings(self._settings),
-                    standalone=True,
-                    clusterwide=not self._settings.namespaces,
-                    namespaces=sorted(namespaces) if self._settings.namespaces else (),
-                    stop_flag=self._stop,
-                )
-            )
+            asyncio.run(self._operate(registry, end))
         except BaseException as error:  # whatever ends the watches must end the process
-            failure = error
-        _hand_over(loop, partial(self._on_end, failure))
+            end(error)
+
+    async def _operate(self, registry: kopf.OperatorRegistry, end: Callable[[BaseException | None], None]) -> None:
+        namespaces = {*self._settings.namespaces, self._settings.operator_namespace}
+        kinds = len(CHILD_KINDS) + 3  # and InferenceServices, pods, Leases
+        expected = kinds * (len(namespaces) if self._settings.namespaces else 1)
+        # Before kopf runs, as it ends every task that is younger than itself.
+        guard = asyncio.create_task(_until_a_watch_ends(expected), name="watch-guard")
+        operator = asyncio.create_task(
+            kopf.operator(
+                registry=registry,
+                settings=build_settings(self._settings),
+                standalone=True,
+                clusterwide=not self._settings.namespaces,
+                namespaces=sorted(namespaces) if self._settings.namespaces else (),
+                stop_flag=self._stop,
+            )
+        )
+        done, _ = await asyncio.wait({guard, operator}, return_when=asyncio.FIRST_COMPLETED)
+        # Told at once: with a watch gone, kopf may take its time to end the others.
+        end(next(iter(done)).exception())
+        self._stop.set()
+        guard.cancel()
+        await asyncio.gather(guard, operator, return_exceptions=True)
+
+
+class WatchEnded(Exception):  # noqa: N818  an outcome, not a fault
+    """One of kopf's watches is over."""
+
+
+async def _until_a_watch_ends(expected: int) -> None:
+    """Raises WatchEnded when one of kopf's watches in this event loop has failed, or fewer than expected appear."""
+    watches: set[asyncio.Task[Any]] = set()
+    loop = asyncio.get_running_loop()
+    due: float | None = None
+    while due is None or loop.time() < due or len(watches) >= expected:
+        watches |= {task for task in asyncio.all_tasks() if task.get_name().startswith(WATCH_TASK)}
+        if watches and due is None:
+            due = loop.time() + WATCHES_DUE_S
+        for task in watches:
+            if task.done() and not task.cancelled():
+                raise WatchEnded(f"{task.get_name()}: {task.exception()!r}")
+        await asyncio.sleep(WATCH_CHECK_S)
+    alive = sorted(task.get_name().removeprefix(WATCH_TASK) for task in watches)
+    raise WatchEnded(f"{expected} watches were to run, there are only those for {', '.join(alive)}")
 
 
 def _watch(

@@ -8,12 +8,18 @@ import signal
 import structlog
 
 from headrace.clock import SystemClock
+from headrace.engines.client import EngineClient
+from headrace.engines.sources import LiveSources
 from headrace.kube.client import KubeClient, connect
 from headrace.kube.interface import KubeError
+from headrace.loops.autoscale import AutoscaleLoop
+from headrace.loops.book import DecisionBook
 from headrace.loops.lease import LeadershipLost
+from headrace.loops.reconcile import Reconciler
 from headrace.loops.supervisor import Loops, Operator, Parts, WatchesEnded
 from headrace.observability.logging import configure
 from headrace.observability.metrics import Metrics
+from headrace.prom.client import PrometheusClient
 from headrace.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -56,3 +62,33 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         kube = KubeClient.create_for(api, settings, metrics, rng)
         operator = Operator(settings, kube, make_loops, clock=SystemClock(), rng=rng, metrics=metrics)
         await operator.run(stop)
+
+
+def make_loops(parts: Parts) -> Loops:
+    """The reconciler and the autoscaler, with the book between them and one client for the engines."""
+    engines = EngineClient(parts.clock)
+    url = parts.settings.prometheus_url
+    sources = LiveSources(engines, PrometheusClient(url) if url else None)
+    book = DecisionBook()
+    reconciler = Reconciler(
+        parts.kube,
+        parts.settings,
+        parts.clock,
+        book,
+        parts.pods,
+        parts.recorder,
+        parts.metrics,
+        engines=engines,
+    )
+    autoscale = AutoscaleLoop(
+        parts.kube,
+        parts.settings,
+        parts.clock,
+        book,
+        parts.pods,
+        parts.enqueue,
+        parts.services,
+        parts.metrics,
+        sources,
+    )
+    return Loops(reconcile=reconciler.reconcile, autoscale=autoscale.run, close=sources.close)

@@ -62,7 +62,7 @@ class OpenGate:
 async def connect(max_connections: int) -> AsyncIterator[k8s.ApiClient]:
     """A client for $KUBECONFIG where it is set, else for the cluster of the pod, else for ~/.kube/config."""
     configuration = k8s.Configuration(connection_pool_maxsize=max_connections)
-    configuration.retries = 0  # retries are decided here, where errors are understood
+    configuration.retries = None  # none of its own (0 means for ever): here errors are understood
     try:
         path = os.environ.get("KUBECONFIG")
         if not path and "KUBERNETES_SERVICE_HOST" in os.environ:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from headrace.kube.interface import Kube, KubeError, Unavailable
 from headrace.loops.lease import Elector, LeadershipLost
 
-RUN_S = 600.0
-STEP_S = 0.25
+RUN_S = 200.0
+STEP_S = 0.5
 
 # Begin, length, and seconds that a request takes each way meanwhile (None: refused at once, as by a dead server). A
 # request of 40 s is one whose caller has long given up when it arrives, or a process that was stopped in between.
