@@ -77,14 +77,14 @@ class EngineClient:
     async def gateway(self, addresses: Mapping[str, str]) -> GatewaySample | None:
         """What all gateways together hold (name -> "host:metrics port"). None unless every one of them answered."""
         answers = await asyncio.gather(*(self._metrics(address) for address in addresses.values()))
-        known = [answer for answer in answers if answer is not None and _QUEUED in answer]
+        known = [answer for answer in answers if answer is not None and _INFLIGHT in answer]
         if not known or len(known) < len(answers):
             return None
-        inflight = [int(answer[_INFLIGHT]) for answer in known if _INFLIGHT in answer]
         return GatewaySample(
             sampled_at=self._clock.now(),
-            queued_requests=sum(int(answer[_QUEUED]) for answer in known),
-            inflight_requests=sum(inflight) if len(inflight) == len(known) else None,
+            # smg 1.13 shows the queue's depth from the first request on that had to wait: until then there is none.
+            queued_requests=sum(int(answer.get(_QUEUED, 0)) for answer in known),
+            inflight_requests=sum(int(answer[_INFLIGHT]) for answer in known),
         )
 
     async def _metrics(self, address: str) -> dict[str, float] | None:

@@ -1,15 +1,16 @@
 """Ticks of the autoscale loop over services that the stores show: what is decided, and what a failure leaves alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from headrace.api.roles import Role
-from headrace.autoscaler.decision import Reason
+from headrace.autoscaler import plan as planning
+from headrace.autoscaler.decision import Decision, Reason
 from headrace.autoscaler.signals import EngineLoad, EngineState, GatewaySample, PoolState
 from headrace.engines.sources import Sample, Snapshot
-from headrace.loops import autoscale
 from headrace.loops.autoscale import AutoscaleLoop
 from headrace.loops.book import DecisionBook
 from headrace.loops.keys import Key
@@ -54,7 +55,7 @@ class FakeSources:
         self.sampled_at: float | None = None
         self.clock = Clock()
 
-    async def read(self, engines: dict[tuple[str, str], str]) -> Snapshot:
+    async def read(self, engines: Mapping[tuple[str, str], str]) -> Snapshot:
         self.asked = [pod for _, pod in engines]
         loads = {pod: self.load.get(pod[1], IDLE) for pod in engines}
         at = self.sampled_at or self.clock.at
@@ -87,10 +88,18 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self.clock = self.sources.clock
+        nothing: Any = None  # the loop reads stores and sources; it needs the API server for nothing yet
         self.loop = AutoscaleLoop(
-            None, self.settings, self.clock, self.book, self.pods, self.woken.append, self.services,
-            self.metrics, self.sources,
-        )  # type: ignore[arg-type]  # fmt: skip
+            nothing,
+            self.settings,
+            self.clock,
+            self.book,
+            self.pods,
+            self.woken.append,
+            self.services,
+            self.metrics,
+            self.sources,
+        )
 
     def add(self, name: str = "chat", paused: bool = False, **spec: Any) -> None:
         key = Key("default", name)
@@ -118,6 +127,11 @@ class Fleet:
             }
         )  # fmt: skip
 
+    def decided(self, name: str = "chat") -> Decision:
+        decision = self.book.decision(Key("default", name))
+        assert decision is not None
+        return decision
+
     async def ticks(self, count: int = 1) -> None:
         for _ in range(count):
             await self.loop.tick()
@@ -136,7 +150,7 @@ def queue_prompts(fleet: Fleet, name: str = "chat-prefill-1", tokens: int = 50_0
 async def test_a_quiet_service_is_steady_and_wakes_the_reconciler_once(fleet: Fleet) -> None:
     fleet.add()
     await fleet.ticks(8)
-    decision = fleet.book.decision(CHAT)
+    decision = fleet.decided()
     assert {role: d.target.replicas for role, d in decision.roles.items()} == {Role.PREFILL: 1, Role.DECODE: 1}
     assert decision.health.healthy
     assert fleet.woken == [CHAT]
@@ -148,7 +162,7 @@ async def test_queued_prompts_grow_prefill(fleet: Fleet) -> None:
     await fleet.ticks(2)
     queue_prompts(fleet)
     await fleet.ticks(2)
-    decision = fleet.book.decision(CHAT)
+    decision = fleet.decided()
     assert decision.roles[Role.PREFILL].target.replicas > 1
     assert len(fleet.woken) >= 2
 
@@ -160,7 +174,7 @@ async def test_unreadable_engines_hold_and_are_said_with_the_reason(fleet: Fleet
     fleet.book.observe(CHAT, {role: PoolState(2) for role in (Role.PREFILL, Role.DECODE)})
     fleet.sources.load = dict.fromkeys(("chat-prefill-1", "chat-prefill-2", "chat-decode-1", "chat-decode-2"), None)
     await fleet.ticks(60)
-    decision = fleet.book.decision(CHAT)
+    decision = fleet.decided()
     assert not decision.health.healthy
     assert "connection refused" in decision.health.message
     assert {d.target.replicas for d in decision.roles.values()} == {2}, "missing is not idle"
@@ -171,7 +185,7 @@ async def test_prometheus_down_is_said_and_decisions_go_on(fleet: Fleet) -> None
     fleet.sources.problem = "Prometheus can't be reached: ConnectionError"
     queue_prompts(fleet)
     await fleet.ticks(2)
-    decision = fleet.book.decision(CHAT)
+    decision = fleet.decided()
     assert (decision.health.healthy, decision.health.reason) == (False, "PrometheusDown")
     assert "Prometheus" in decision.health.message
     assert decision.roles[Role.PREFILL].target.replicas > 1
@@ -180,14 +194,14 @@ async def test_prometheus_down_is_said_and_decisions_go_on(fleet: Fleet) -> None
 async def test_one_broken_service_does_not_stop_the_others(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.add("bad")
     fleet.add("chat")
-    real = autoscale.plan
+    real = planning.plan
 
     def explode(signals: Any, *rest: Any) -> Any:
         if signals.service == "default/bad":
             raise ZeroDivisionError
         return real(signals, *rest)
 
-    monkeypatch.setattr(autoscale, "plan", explode)
+    monkeypatch.setattr("headrace.loops.autoscale.plan", explode)
     await fleet.ticks(2)
     assert fleet.book.decision(CHAT) is not None
     assert fleet.book.decision(Key("default", "bad")) is None
@@ -216,7 +230,7 @@ async def test_paused_holds_and_says_so(fleet: Fleet) -> None:
     fleet.add(paused=True)
     queue_prompts(fleet)
     await fleet.ticks(2)
-    part = fleet.book.decision(CHAT).roles[Role.PREFILL]
+    part = fleet.decided().roles[Role.PREFILL]
     assert part.target.replicas == 1
     assert part.reason in {Reason.PAUSED, Reason.HELD}
 
@@ -234,7 +248,7 @@ async def test_starting_pods_are_not_asked_and_draining_ones_are(fleet: Fleet) -
     fleet.pod("chat-decode-2", "decode", state="draining")
     await fleet.ticks()
     assert set(fleet.sources.asked) == {"chat-prefill-1", "chat-decode-1", "chat-decode-2"}
-    part = fleet.book.decision(CHAT).roles
+    part = fleet.decided().roles
     assert (part[Role.PREFILL].starting, part[Role.DECODE].draining) == (1, 1)
 
 
@@ -244,7 +258,7 @@ async def test_engines_that_start_together_are_bounded_over_all_services() -> No
         fleet.add(name)
         queue_prompts(fleet, f"{name}-prefill-1")
     await fleet.ticks(2)
-    orders = [fleet.book.decision(Key("default", n)).roles[Role.PREFILL].target.replicas - 1 for n in ("a", "b", "c")]
+    orders = [fleet.decided(n).roles[Role.PREFILL].target.replicas - 1 for n in ("a", "b", "c")]
     assert sum(orders) == 1
 
 

@@ -91,7 +91,7 @@ async def test_one_hanging_engine_does_not_hold_up_the_others(client: EngineClie
 
 async def test_a_gateway_that_cannot_be_asked_is_not_one_without_workers(client: EngineClient, engine: Engine) -> None:
     engine.answers["/workers"] = {"workers": [{"url": "http://10.0.0.1:30000"}], "total": 1}
-    assert await client.workers(engine.address) == {"10.0.0.1"}
+    assert await client.workers(engine.address) == frozenset({"10.0.0.1"})
     engine.answers["/workers"] = "hang"
     assert await client.workers(engine.address) is None
 
@@ -103,6 +103,12 @@ async def test_gateways_are_summed_only_when_all_answer(client: EngineClient, en
     assert (both.queued_requests, both.inflight_requests) == (6, 8)
     assert await client.gateway({"a": engine.address, "b": "127.0.0.1:1"}) is None
     assert await client.gateway({}) is None
+    engine.answers["/metrics"] = "smg_admission_inflight 0\n"
+    fresh = await client.gateway({"a": engine.address})
+    assert fresh is not None
+    assert fresh.queued_requests == 0, "nothing was ever queued"
+    engine.answers["/metrics"] = "other 0\n"
+    assert await client.gateway({"a": engine.address}) is None
 
 
 def test_the_direct_reading_wins_then_the_newer_of_prometheus_and_memory() -> None:
