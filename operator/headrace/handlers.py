@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -94,7 +95,12 @@ def login(settings: kopf.OperatorSettings, **_: Any) -> kopf.ConnectionInfo | No
     """The same order as headrace.kube.client.connect: $KUBECONFIG, the pod's service account, ~/.kube/config."""
     if os.environ.get("KUBECONFIG"):
         return kopf.login_with_kubeconfig(settings=settings)
-    return kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+    in_pod = kopf.login_with_service_account(settings=settings)
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if in_pod is not None and host:
+        # By address, as our own client goes: kopf's host name needs the cluster's DNS to be up before us.
+        return replace(in_pod, server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}")
+    return in_pod or kopf.login_with_kubeconfig(settings=settings)
 
 
 class WatchThread:
