@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from e2e.support.kubectl import Kubectl, Object, wait_for
+from e2e.support.models import tiny_model
 from e2e.support.operator_process import OperatorProcess, leader, service_account_kubeconfig
 from headrace_cluster import Cluster
 
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHORT_WINDOWS = {
     "HEADRACE_AUTOSCALE_INTERVAL_S": "2",
     "HEADRACE_SCALE_DOWN_WINDOW_S": "20",
-    "HEADRACE_RESTART_HOLD_S": "10",
+    "HEADRACE_RESTART_HOLD_S": "5",
     "HEADRACE_LEASE_DURATION_S": "6",
     "HEADRACE_LEASE_RENEW_DEADLINE_S": "4",
     "HEADRACE_LEASE_RETRY_S": "1",
@@ -95,9 +96,15 @@ def namespace(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[Kube
     kubectl.run("delete", "namespace", name, "--wait=false")
 
 
+@pytest.fixture(scope="session")
+def model(cluster: Cluster) -> Path:
+    """The tiny model, in the folder that the cluster's pods see."""
+    return tiny_model(cluster.models)
+
+
 @pytest.fixture
-def standin_service() -> Callable[..., Object]:
-    """An InferenceService whose engines are the stand-in: Ready in seconds, no model."""
+def standin_service(model: Path) -> Callable[..., Object]:
+    """An InferenceService whose engines are the stand-in: Ready in seconds; it looks at no weights."""
 
     def make(name: str = "chat", topology: str = "Disaggregated", **spec: object) -> Object:
         roles = ("prefill", "decode") if topology == "Disaggregated" else ("worker",)
@@ -106,7 +113,7 @@ def standin_service() -> Callable[..., Object]:
             "kind": "InferenceService",
             "metadata": {"name": name},
             "spec": {
-                "model": {"source": "file:///opt"},
+                "model": {"source": f"file://{model}"},
                 "accelerator": "cpu",
                 "topology": topology,
                 "engine": {"image": "headrace/standin:dev"},

@@ -19,19 +19,12 @@ from e2e.load.phases import Phase
 from e2e.load.prompts import PromptMaker, tokenizer_of
 from e2e.load.results import Outcome, Result, summarise
 from e2e.support.kubectl import Kubectl, Object, is_true, wait_for
-from e2e.support.models import tiny_model
 from e2e.support.operator_process import OperatorProcess
-from headrace_cluster import Cluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.engine, pytest.mark.timeout(1500)]
 PROMPT = "the quick brown fox jumps over the lazy dog and then"
 START_S = 300  # an engine is Ready in 44 s alone on two cores, in more than 70 s beside another
 RUNNING = 8  # requests that one engine runs at once: with a fixed sleep a step, that bounds what it serves
-
-
-@pytest.fixture(scope="module")
-def model(cluster: Cluster) -> Path:
-    return tiny_model(cluster.models)
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ class OperatorProcess:
             **os.environ,
             "KUBECONFIG": str(self.kubeconfig),
             "HEADRACE_IDENTITY": self.identity,
-            "HEADRACE_PORT": str(self.port),
+            "HEADRACE_LISTEN_PORT": str(self.port),
             **self.settings,
         }
         with self.log.open("ab") as out:

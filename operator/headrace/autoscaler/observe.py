@@ -68,7 +68,8 @@ def observe(  # noqa: PLR0917 - one role of one tick
     unseen = len(serving) - len(loads)
     pool = signals.pools.get(role)
     staying = len(serving) + len(starting)
-    ordered = max(pool.desired - len(draining), staying) if pool else staying
+    # Not the pods that exist: a rollout has some beyond the number, and they are not there to stay.
+    ordered = max(pool.desired - len(draining), 0) if pool else staying
 
     def total(name: str) -> float:
         values = [float(getattr(load, name)) for load in loads]
