@@ -14,8 +14,7 @@ import structlog
 from headrace.api.errors import SpecError
 from headrace.api.pools import ScalingMode
 from headrace.api.roles import Role
-from headrace.api.serving import KVCacheDtype
-from headrace.api.v1alpha1 import InferenceService, InferenceServiceSpec
+from headrace.api.v1alpha1 import InferenceService
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Decision, SignalHealth
 from headrace.autoscaler.limits import Limits
@@ -31,7 +30,7 @@ from headrace.kube.interface import Kube, Manifest
 from headrace.loops.book import Capacity, DecisionBook
 from headrace.loops.keys import Key
 from headrace.loops.stores import PodStore, ServiceStore
-from headrace.modelsource.config import read_model
+from headrace.modelsource.prior import basis_of, prior
 from headrace.observability.metrics import Metrics
 from headrace.reconcile.capacity import capacity_view
 from headrace.reconcile.limits import limits_of
@@ -175,7 +174,7 @@ class AutoscaleLoop:
             service = InferenceService.parse(manifest)
             if service.deleting or service.spec.autoscaling.mode is ScalingMode.OFF:
                 return None
-            basis = _basis(service.spec)
+            basis = basis_of(service.spec)
             known = self._courses.get(key)
             if known is None or known.basis != basis or known.service.uid != service.uid:
                 known = Course(service, await prior(service.spec), basis)
@@ -238,29 +237,6 @@ class AutoscaleLoop:
         health = decision.health
         for state, count in (("fresh", health.fresh), ("stale", health.stale), ("missing", health.missing)):
             metrics.signal_pods.labels(*key, state).set(count)
-
-
-async def prior(spec: InferenceServiceSpec) -> CapacityModel:
-    """What one replica is expected to do before anything was measured."""
-    report = await read_model(spec.model.location)
-    pool = spec.pool(Role.DECODE if Role.DECODE in spec.roles else Role.WORKER)
-    dtype = spec.kv_cache.dtype
-    model = CapacityModel.prior(
-        report.facts,
-        lookup(spec.accelerator),
-        pool.parallelism.accelerators,
-        None if dtype is KVCacheDtype.AUTO else dtype.value,
-        chunk_tokens=spec.engine.chunked_prefill_size or 8192,  # SGLang's own default on large chips
-        max_running=spec.engine.max_running_requests or 256,  # the capacity model's default
-    )
-    tokens = spec.kv_cache.capacity_tokens
-    return model if tokens is None else replace(model, kv_capacity_tokens=float(tokens))
-
-
-def _basis(spec: InferenceServiceSpec) -> tuple[Any, ...]:
-    """What the prior depends on: when it changes, what was learnt is no longer about these engines."""
-    pools = tuple(spec.pool(role).parallelism for role in spec.roles)
-    return (spec.model, spec.accelerator, spec.topology, pools, spec.kv_cache, spec.engine)
 
 
 def _starting(subject: Subject) -> int:

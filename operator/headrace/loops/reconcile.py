@@ -1,7 +1,6 @@
 """One pass over one service: observe, build, diff, write, drain, report. All it knows it reads anew."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -23,54 +22,29 @@ from headrace.kube.interface import Conflict, Forbidden, Invalid, Kube, Manifest
 from headrace.kube.kinds import CHILD_KINDS, INFERENCE_SERVICE, lookup
 from headrace.loops.book import DecisionBook
 from headrace.loops.drain import Engines, ScaleRequest, ScaleResult, scale_pool
-from headrace.loops.keys import ROLE_LABEL, Key
+from headrace.loops.keys import Key
 from headrace.loops.observe import list_pods, observe_children
+from headrace.loops.passing import GATEWAY, Pass
 from headrace.loops.report import StatusWriter, status_of
 from headrace.loops.stores import PodStore
 from headrace.modelsource.config import read_model
 from headrace.observability.metrics import Metrics
 from headrace.reconcile.diff import STRUCTURE_MANAGER, Actions, Ref, diff
-from headrace.reconcile.health import PoolFacts
 from headrace.reconcile.limits import bounds_of
-from headrace.reconcile.pods import PodView, view
+from headrace.reconcile.pods import view
 from headrace.reconcile.replicas import SCALE_MANAGER, Bounds, read_scale, scale_manifest
-from headrace.reconcile.rollout import creation_problem, prune_hold, revision_of, rolling
+from headrace.reconcile.rollout import prune_hold
 from headrace.reconcile.status import Facts, Stall, compose, refuse
-from headrace.reconcile.transitions import News
 from headrace.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-GATEWAY = "gateway"
 DRAIN_POLL_S = 1.0  # between two looks at a draining engine: its accelerator is paid for meanwhile
+STALLED_RETRY_S = (
+    30.0  # what is in the way (somebody's object, a folder without a model) sends us no event when it goes
+)
 CAPACITY_S = 60.0  # capacity figures move all the time; once a minute is often enough for a reader
 _ORDER = {kind.kind: index for index, kind in enumerate(CHILD_KINDS)}
-
-
-@dataclass(slots=True)
-class Pass:
-    """What one pass gathers on its way."""
-
-    key: Key
-    manifest: Manifest
-    service: InferenceService
-    before: InferenceServiceStatus
-    now: float
-    children: dict[Ref, Manifest] = field(default_factory=dict)
-    pods: dict[str, list[PodView]] = field(default_factory=dict)  # by role, gateways too
-    stays: dict[Role, int] = field(default_factory=dict)
-    stall: Stall | None = None
-    pending: str = ""
-    busy: bool = False
-    notes: list[News] = field(default_factory=list)
-
-    def deployment(self, role: str) -> Manifest | None:
-        """The live Deployment of a role, if it is ours."""
-        for ref, child in self.children.items():
-            labels = child["metadata"].get("labels") or {}
-            if ref.kind == "Deployment" and labels.get(ROLE_LABEL) == role and _is_owned(child, self.service.uid):
-                return child
-        return None
 
 
 class Reconciler:
@@ -121,7 +95,9 @@ class Reconciler:
         await self._report(this)
         if failure is not None:
             raise failure
-        return DRAIN_POLL_S if this.busy else None
+        if this.busy:
+            return DRAIN_POLL_S
+        return STALLED_RETRY_S if this.stall else None
 
     def _forget(self, key: Key) -> None:
         self._book.forget(key)
@@ -200,7 +176,7 @@ class Reconciler:
             now=this.now,
             deadline_s=self._settings.drain_deadline_s,
             window_s=self._settings.scale_down_window_s,
-            wanted_elsewhere=_waiting_for_accelerators(this.pods),
+            wanted_elsewhere=this.waits_for_accelerators(),
         )
         self._took(this, role, await scale_pool(self._kube, self._engines, request))
 
@@ -217,7 +193,7 @@ class Reconciler:
     async def _prune(self, this: Pass, actions: Actions) -> None:
         roles = {role.value for role in this.service.spec.roles}
         old_ready = sum(pod.ready for role, pods in this.pods.items() if role not in roles | {GATEWAY} for pod in pods)
-        facts = [*self._pool_facts(this).values(), self._gateway_facts(this)]
+        facts = [*this.pool_facts().values(), this.gateway_facts()]
         this.pending = prune_hold(actions.prune, facts, old_ready)
         if this.pending:
             return
@@ -232,36 +208,14 @@ class Reconciler:
 
     # Reporting
 
-    def _pool_facts(self, this: Pass) -> dict[Role, PoolFacts]:
-        bounds = bounds_of(this.service)
-        return {
-            role: self._facts(this, role.value, bounds[role.value].min, this.stays.get(role, bounds[role.value].min))
-            for role in this.service.spec.roles
-        }
-
-    def _gateway_facts(self, this: Pass) -> PoolFacts:
-        return self._facts(this, GATEWAY, 1, this.service.spec.gateway.replicas)
-
-    def _facts(self, this: Pass, role: str, least: int, desired: int) -> PoolFacts:
-        deployment = this.deployment(role)
-        facts = PoolFacts(role, least, desired, this.pods.get(role, ()))
-        if deployment is None:
-            return facts
-        return replace(
-            facts,
-            revision=revision_of(deployment),
-            rolling=rolling(deployment),
-            problem=creation_problem(deployment),
-        )
-
     async def _report(self, this: Pass) -> None:
         due = this.now - self._capacity_at.get(this.key, float("-inf")) >= CAPACITY_S
         mode = this.service.spec.autoscaling.mode
         decision: Decision | None = None if mode is ScalingMode.OFF else self._book.decision(this.key)
         facts = Facts(
             service=this.service,
-            pools=self._pool_facts(this),
-            gateway=self._gateway_facts(this),
+            pools=this.pool_facts(),
+            gateway=this.gateway_facts(),
             endpoint=f"http://{this.key.name}.{this.key.namespace}.svc",
             decision=decision,
             capacity=self._book.capacity(this.key),
@@ -290,12 +244,3 @@ def desired_settings(settings: Settings) -> DesiredSettings:
         operator_namespace=settings.operator_namespace,
         drain_deadline_s=int(settings.drain_deadline_s),
     )
-
-
-def _is_owned(child: Manifest, uid: str) -> bool:
-    return any(ref.get("uid") == uid for ref in child["metadata"].get("ownerReferences") or ())
-
-
-def _waiting_for_accelerators(pods: Mapping[str, Sequence[PodView]]) -> bool:
-    troubles = [pod.trouble for views in pods.values() for pod in views if not pod.terminating]
-    return any(trouble is not None and trouble.reason == "Unschedulable" for trouble in troubles)

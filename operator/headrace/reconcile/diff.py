@@ -92,7 +92,7 @@ def diff(
         if current is None:
             born = with_replicas(manifest, scaled[ref.name]) if autoscaled else manifest
             applies.append(Apply(born, "created", created=True))
-        elif not _controlled_by(current, owner_uid):
+        elif not controlled_by(current, owner_uid):
             collisions.append(Collision(ref, _controller(current)))
         else:
             claimed = _structure(manifest, current) if autoscaled else manifest
@@ -101,7 +101,7 @@ def diff(
     prunes = tuple(
         Prune(ref, obj["metadata"]["uid"])
         for ref, obj in sorted(live.items())
-        if ref not in wanted and _controlled_by(obj, owner_uid) and not obj["metadata"].get("deletionTimestamp")
+        if ref not in wanted and controlled_by(obj, owner_uid) and not obj["metadata"].get("deletionTimestamp")
     )
     return Actions(tuple(applies), prunes, tuple(collisions))
 
@@ -126,7 +126,8 @@ def _owns_replicas(deployment: Manifest, manager: str) -> bool:
     return "f:replicas" in (owned_fields(deployment, manager) or {}).get("f:spec", {})
 
 
-def _controlled_by(obj: Manifest, uid: str) -> bool:
+def controlled_by(obj: Manifest, uid: str) -> bool:
+    """Whether the object names the owner with this uid."""
     return any(ref.get("uid") == uid for ref in obj["metadata"].get("ownerReferences") or ())
 
 

@@ -89,6 +89,15 @@ async def test_one_hanging_engine_does_not_hold_up_the_others(client: EngineClie
     assert readings["gone"].load is None
 
 
+async def test_a_silent_network_does_not_hold_up_the_tick(engine: Engine) -> None:
+    client = EngineClient(SystemClock(), timeout_s=30.0, budget_s=0.3)
+    engine.answers["/headrace/state"] = "hang"
+    readings = await client.engines({"silent": engine.address})
+    assert readings["silent"].load is None
+    assert "not reached within 0.3 s" in readings["silent"].error
+    await client.close()
+
+
 async def test_a_gateway_that_cannot_be_asked_is_not_one_without_workers(client: EngineClient, engine: Engine) -> None:
     engine.answers["/workers"] = {"workers": [{"url": "http://10.0.0.1:30000"}], "total": 1}
     assert await client.workers(engine.address) == frozenset({"10.0.0.1"})
