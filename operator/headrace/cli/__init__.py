@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 # name: (module, attribute, one line for the list)
@@ -19,28 +19,48 @@ COMMANDS = {
 }
 
 
+# Libraries that only some commands need: the extra of the package that brings each.
+EXTRAS = {"matplotlib": "simulate", "pyarrow": "simulate", "scipy": "simulate"}
+
+
 class LazyGroup(TyperGroup):
-    """Commands by name, imported on first use."""
+    """Commands by name, imported when one is called."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  click's signature
         """The order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  click's signature
-        """The command itself."""
+        """What the list of commands needs of a command: its name and its line."""
         if cmd_name not in COMMANDS:
             return None
-        module, attribute, help_line = COMMANDS[cmd_name]
+        return TyperCommand(cmd_name, short_help=COMMANDS[cmd_name][2])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that was called."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, load(str(name)), rest
+
+
+def load(name: str) -> Any:
+    """A command of the table. Ends with a sentence where it needs an extra that is not installed."""
+    module, attribute, help_line = COMMANDS[name]
+    try:
         target = getattr(import_module(f"headrace.cli.{module}"), attribute)
-        if isinstance(target, typer.Typer):
-            command = get_command(target)
-        else:
-            app = typer.Typer(add_completion=False)
-            app.command(cmd_name)(target)
-            command = get_command(app)
-        command.name = cmd_name
-        command.short_help = help_line
-        return command
+    except ModuleNotFoundError as missing:
+        if missing.name not in EXTRAS:
+            raise
+        typer.echo(f"headrace {name} needs {missing.name}: pip install 'headrace[{EXTRAS[missing.name]}]'", err=True)
+        raise typer.Exit(2) from None
+    if isinstance(target, typer.Typer):
+        command = get_command(target)
+    else:
+        app = typer.Typer(add_completion=False)
+        app.command(name)(target)
+        command = get_command(app)
+    command.name = name
+    command.short_help = help_line
+    return command
 
 
 app = typer.Typer(cls=LazyGroup, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
