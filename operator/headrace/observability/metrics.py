@@ -1,6 +1,13 @@
 """The operator's own metrics. One object owns them, so that tests and two operators in one process stay apart."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from headrace.loops.keys import Key
 
@@ -17,6 +24,7 @@ class Metrics:
     """All metrics by attribute. Per-service series go with `forget`, else a deleted service would look alive."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        disable_created_metrics()  # a second series for each counter, which nothing here reads
         self.registry = registry = registry or CollectorRegistry()
         ProcessCollector(registry=registry)
         self.leader = Gauge(

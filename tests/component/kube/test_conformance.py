@@ -115,14 +115,18 @@ async def test_replicas_stay_when_the_structure_drops_them_and_the_autoscaler_ow
     assert owners == {SCALER}
 
 
-async def test_generation_counts_changes_of_the_spec_alone(target: Any) -> None:
-    first = await target.kube.apply(deployment(target.namespace, replicas=0), STRUCTURE)
-    labelled = await target.kube.merge_patch(
-        DEPLOYMENT, target.namespace, "engine", {"metadata": {"annotations": {"note": "x"}}}
-    )
-    scaled = await target.kube.apply(only_replicas(target.namespace, 1), SCALER)
-    assert labelled["metadata"]["generation"] == first["metadata"]["generation"]
-    assert scaled["metadata"]["generation"] == first["metadata"]["generation"] + 1
+async def test_generation_counts_changes_of_the_spec_and_a_deployments_annotations_but_not_of_labels(
+    target: Any,
+) -> None:
+    async def patched(patch: Object) -> int:
+        return int(
+            (await target.kube.merge_patch(DEPLOYMENT, target.namespace, "engine", patch))["metadata"]["generation"]
+        )
+
+    first = (await target.kube.apply(deployment(target.namespace, replicas=0), STRUCTURE))["metadata"]["generation"]
+    assert await patched({"metadata": {"labels": {"note": "x"}}}) == first
+    assert await patched({"metadata": {"annotations": {"note": "x"}}}) == first + 1
+    assert await patched({"spec": {"replicas": 1}}) == first + 2
 
 
 async def test_a_deployment_makes_pods_that_carry_the_template_labels(target: Any) -> None:

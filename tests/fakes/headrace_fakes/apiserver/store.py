@@ -96,7 +96,7 @@ class Store:
         new |= {"apiVersion": old["apiVersion"], "kind": old["kind"]}
         if new == old and ownership == self.ownership[key]:
             return copy.deepcopy(old)
-        if new.get("spec") != old.get("spec"):
+        if wish(new) != wish(old):
             new["metadata"]["generation"] += 1
         return self.commit(key, new, ownership)
 
@@ -169,6 +169,11 @@ class Store:
     async def _wake(self) -> None:
         async with self.changed:
             self.changed.notify_all()
+
+
+def wish(obj: Object) -> tuple[object, object]:
+    """What the generation counts changes of. A Deployment counts its annotations in."""
+    return obj.get("spec"), obj["metadata"].get("annotations") if obj["kind"] == "Deployment" else None
 
 
 def stamp() -> str:
