@@ -126,7 +126,7 @@ def tokens_per_s(results: list[Result]) -> float:
 
 
 @pytest.fixture(scope="module")
-def served(cluster: Cluster, chat: Kubectl, model: Path, module_operator: OperatorProcess) -> dict[str, str]:
+def served(chat: Kubectl, model: Path, module_operator: OperatorProcess) -> dict[str, str]:
     """The greedy completion of a plain engine, of Aggregated and of Disaggregated, switched in place."""
     chat.apply(manifest(model, "Aggregated"))
     ready(chat)
