@@ -24,7 +24,8 @@ class Metrics:
     """All metrics by attribute. Per-service series go with `forget`, else a deleted service would look alive."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        disable_created_metrics()  # a second series for each counter, which nothing here reads
+        # They would be a second series for each counter, which nothing reads.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = registry or CollectorRegistry()
         ProcessCollector(registry=registry)
         self.leader = Gauge(
