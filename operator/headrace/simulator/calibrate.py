@@ -12,6 +12,8 @@ from headrace.simulator.times import KV_CHUNK_TOKENS, EngineTimes, PrefillTimes,
 
 LINEAR_FROM_TOKENS = 1024  # below, a lone prompt waits for kernel launches (a floor), not for arithmetic
 NON_STREAMING_STEPS = 1  # a non-streaming reply of one token comes one decode step after a streaming one
+# Experts per token / experts of today's MoE models: 8/256, 8/160, 8/128, 4/64, 8/64, 2/8.
+EXPERTS_SHARES = (0.03125, 0.05, 0.0625, 0.125, 0.25)
 
 Rows = Sequence[Mapping[str, Any]]
 Floats = npt.NDArray[np.float64]
@@ -21,19 +23,21 @@ class UnusableProfile(ValueError):  # noqa: N818 - reads as what happened
     """The profile lacks rows that the fit needs; the message names them."""
 
 
-def fit(profile: Mapping[str, Any], probe: Mapping[str, Any] | None = None, experts_share: float = 0.0) -> EngineTimes:
+def fit(profile: Mapping[str, Any], probe: Mapping[str, Any] | None = None) -> EngineTimes:
     """Fit all step times.
 
     `profile` has rows `prefill` (input_len, client_median_s, server_e2e_median_s), `prefill_sat` (input_len, n,
     total_s) and `decode` (batch, total_kv_tokens, step_s); `probe` rows (input_len, pd_ttft_s, unified_ttft_s).
-    `experts_share` is experts per token / experts for a MoE model, whose step saturates in the batch. Raises
-    UnusableProfile when fewer than 3 decode or prefill rows are there.
+    Whether the model is MoE shows in the decode rows. Raises UnusableProfile when fewer than 3 decode or prefill rows
+    are there.
     """
     prefill, saturated = profile.get("prefill", []), profile.get("prefill_sat", [])
     decode_rows, probe_rows = profile.get("decode", []), (probe or {}).get("rows", [])
     if len(decode_rows) < 3:
         raise UnusableProfile(f"profile: decode has {len(decode_rows)} rows, but the fit needs at least 3")
-    decode = _decode(decode_rows, experts_share)
+    if len(prefill) < 3:
+        raise UnusableProfile(f"profile: prefill has {len(prefill)} rows, but the fit needs at least 3")
+    decode = _decode(decode_rows)
     frontend = median(row["client_median_s"] - row["server_e2e_median_s"] for row in prefill)
     idle = _idle(prefill, probe_rows, frontend, decode.decode_base_s)
     weights_s = decode.decode_fixed_s(KV_CHUNK_TOKENS)  # no step is faster than reading the weights once
@@ -60,14 +64,23 @@ def _solve(columns: Sequence[Sequence[float]], values: Sequence[float]) -> Float
         keep &= found >= 0
 
 
-def _decode(rows: Rows, experts_share: float) -> StepTimes:
-    """d0 + d1 b + d2 K, and for MoE de (1 - (1 - share)^b)."""
+def _decode(rows: Rows) -> StepTimes:
+    """The dense form, or the MoE form of the best share when that halves the error: its curve is hard to mistake."""
+    dense, error = _decode_form(rows, 0.0)
+    found = min((_decode_form(rows, share) for share in EXPERTS_SHARES), key=lambda form: form[1])
+    return found[0] if found[1] < 0.5 * error else dense
+
+
+def _decode_form(rows: Rows, experts_share: float) -> tuple[StepTimes, float]:
+    """d0 + d1 b + d2 K, and for MoE de (1 - (1 - share)^b); with the mean relative error."""
     batch = [float(row["batch"]) for row in rows]
     columns = [[1.0] * len(rows), batch, [float(row["total_kv_tokens"]) for row in rows]]
     if experts_share:
         columns.append([1.0 - (1.0 - experts_share) ** b for b in batch])
-    found = _solve(columns, [row["step_s"] for row in rows])
-    return StepTimes(
+    seen = [row["step_s"] for row in rows]
+    found = _solve(columns, seen)
+    error = float(np.mean(np.abs(found @ np.asarray(columns) / np.asarray(seen) - 1.0)))
+    steps = StepTimes(
         prefill_base_s=0.0,
         prefill_token_s=0.0,
         prefill_token_context_s=0.0,
@@ -77,6 +90,7 @@ def _decode(rows: Rows, experts_share: float) -> StepTimes:
         decode_experts_s=float(found[3]) if experts_share else 0.0,
         experts_share=experts_share,
     )
+    return steps, error
 
 
 def _idle(prefill: Rows, probe: Rows, frontend_s: float, decode_s: float) -> PrefillTimes:

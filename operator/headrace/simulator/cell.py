@@ -30,6 +30,8 @@ class Cell:
     topology: str = "disaggregated"
     delay_s: float = 60.0  # median start-up time
     delay_cv: float = 0.0  # 0: fixed, else lognormal with this coefficient of variation
+    provision_share: float = 0.0  # share of starts that wait for a new node first
+    provision_s: float = 180.0  # and how long: a node from the cloud takes about three minutes
     start_failure: float = 0.0  # share of starts that fail and are tried again
     stop_s: float = 2.0  # from idle to the GPU being free: the container's termination
     faults: MetricFaults = field(default_factory=MetricFaults)
@@ -74,7 +76,9 @@ def _lifecycle(cell: Cell, rng: np.random.Generator) -> Lifecycle:
     sigma = math.sqrt(math.log1p(cell.delay_cv**2))
 
     def start_s() -> float:
-        return cell.delay_s * math.exp(sigma * rng.standard_normal()) if sigma else cell.delay_s
+        delay_s = cell.delay_s * math.exp(sigma * rng.standard_normal()) if sigma else cell.delay_s
+        waits = cell.provision_share and rng.random() < cell.provision_share
+        return delay_s + cell.provision_s if waits else delay_s
 
     return Lifecycle(start_s=start_s, stop_s=lambda: cell.stop_s, start_fails=lambda: rng.random() < cell.start_failure)
 

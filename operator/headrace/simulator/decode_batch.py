@@ -15,7 +15,20 @@ class DecodeBatch:
     `at` is when `steps` steps were complete; it may lie ahead of the caller's clock, at a boundary already decided.
     """
 
-    __slots__ = ("at", "base", "capacity", "contiguous", "due", "heap", "kv", "kv_s", "moments", "size", "steps")
+    __slots__ = (
+        "at",
+        "base",
+        "capacity",
+        "contiguous",
+        "due",
+        "heap",
+        "kv",
+        "kv_s",
+        "made",
+        "moments",
+        "size",
+        "steps",
+    )
 
     def __init__(self, base: list[float], kv_token_s: float, capacity: int) -> None:
         self.base = base
@@ -27,6 +40,7 @@ class DecodeBatch:
         self.steps = 0
         self.at = 0.0
         self.due = 0  # sum of finish steps: tokens still to come are due - size * steps
+        self.made = 0  # tokens since the start
         self.contiguous = False  # the last step was a decode step, launched directly before
         self.moments = [0.0] * 6  # SGLang's: count, sum b, sum us, sum b^2, sum b us, generated
 
@@ -71,6 +85,12 @@ class DecodeBatch:
         self.at += seconds
         self.steps += n
         self.kv += b * n
+        self.made += b * n
+
+    def catch_up(self, now: float, limit: int) -> None:
+        """Complete the steps that are over by `now`, at most `limit`: for whoever looks between two changes."""
+        if self.size and now > self.at:
+            self.advance(min(self.steps_within(now - self.at), limit))
 
     def next_change(self) -> int:
         """Steps until a request finishes or the KV pool is full; at least 0. A lone request is never stopped."""

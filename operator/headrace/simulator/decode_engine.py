@@ -42,7 +42,7 @@ class DecodeEngine(Engine):
         self.transferring -= 1
         self._boundaries(now)
         live.first = self.boundary + self.times.frontend_s
-        self.ledger.generated_total += 1
+        self.ledger.first_tokens += 1
         if live.osl == 1:
             self._finish(live, self.boundary)
             self._admit(now)
@@ -99,7 +99,6 @@ class DecodeEngine(Engine):
 
     def _finish(self, live: Live, at: float) -> None:
         self.ledger.done(live.length_class, live.isl, live.osl)
-        self.ledger.generated_total += live.osl - 1
         self.host.finished(live, at + self.times.frontend_s)
 
     def _room(self) -> int:
@@ -127,9 +126,13 @@ class DecodeEngine(Engine):
             self.transferring += 1
             self.host.reserved(live, now)
 
-    def load(self, now: float) -> EngineLoad:
-        """The load as `/v1/loads` shows it."""
-        del now
+    def sync(self, now: float) -> None:
+        """Complete the steps that are over by now."""
+        if self.batch.size:
+            self.batch.catch_up(now, self.batch.next_change())
+
+    def load(self) -> EngineLoad:
+        """The load as `/v1/loads` shows it, as of the last sync."""
         batch = self.batch
         return EngineLoad(
             running_requests=batch.size,
@@ -139,7 +142,7 @@ class DecodeEngine(Engine):
             max_running_requests=self.shape.max_running,
             waiting_uncached_tokens=0,
             decode_moments=tuple(batch.moments) if batch.moments[0] > 0 else None,
-            generated_tokens_total=self.ledger.generated_total,
+            generated_tokens_total=self.ledger.first_tokens + batch.made,
             decode_prealloc_requests=len(self.prealloc),
             decode_transfer_requests=self.transferring,
             decode_retracted_requests=len(self.retracted_queue),

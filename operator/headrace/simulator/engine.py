@@ -70,8 +70,12 @@ class Engine:
         """Whether nothing here is unfinished, so that a draining replica may go."""
         return self.inflight == 0
 
-    def load(self, now: float) -> EngineLoad:
-        """The load as `/v1/loads` shows it."""
+    def sync(self, now: float) -> None:
+        """Bring lazily kept figures up to `now`; called before anyone looks."""
+        del now
+
+    def load(self) -> EngineLoad:
+        """The load as `/v1/loads` shows it, as of the last sync."""
         raise NotImplementedError
 
     def queued_tokens(self) -> int:

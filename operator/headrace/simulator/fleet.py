@@ -235,7 +235,9 @@ class Fleet:
     def _row(self, now: float) -> None:
         row = {"t_s": now, "arrived": float(self.arrived), "live": float(self.live), "held": float(len(self.held))}
         for role, pool in self.pools.items():
-            loads = [engine.load(now) for engine in pool.serving]
+            for engine in pool.serving:
+                engine.sync(now)
+            loads = [engine.load() for engine in pool.serving]
             row[f"{role}_serving"] = len(pool.serving)
             row[f"{role}_desired"] = pool.desired
             row[f"{role}_total"] = len(pool.replicas)

@@ -18,7 +18,7 @@ class Ledger:
         "epoch",
         "finished",
         "finished_total",
-        "generated_total",
+        "first_tokens",
         "second",
     )
 
@@ -30,7 +30,7 @@ class Ledger:
         self.finished: deque[FinishedRequest] = deque(maxlen=FINISHED_KEPT)
         self.arrivals_total = 0
         self.finished_total = 0
-        self.generated_total = 0
+        self.first_tokens = 0  # first tokens made here, beside those of decode steps
 
     def arrived(self, now: float, length_class: int, prompt_tokens: int, cached_tokens: int) -> None:
         """Note one accepted request."""
@@ -52,17 +52,20 @@ class Ledger:
         self.finished_total += 1
 
     def arrivals(self, now: float) -> tuple[ArrivalBin, ...]:
-        """Bins of the last two minutes, oldest first; the running second is closed into a part of its own."""
-        self._close(int(now))
+        """Bins of the last two minutes, oldest first, one for each second and class; the running second is partial."""
+        if int(now) != self.second:
+            self._close(int(now))
         oldest = self.epoch + now - ARRIVALS_KEPT_S
         bins = self.bins
         while bins and bins[0].at_s < oldest:
             bins.popleft()
-        return tuple(bins)
+        return (*bins, *self._open())
+
+    def _open(self) -> list[ArrivalBin]:
+        at = self.epoch + self.second
+        return [ArrivalBin(at, name, *counts) for name, counts in self.current.items()]
 
     def _close(self, second: int) -> None:
-        at = self.epoch + self.second
-        for length_class, (count, prompt_tokens, cached_tokens) in self.current.items():
-            self.bins.append(ArrivalBin(at, length_class, count, prompt_tokens, cached_tokens))
+        self.bins.extend(self._open())
         self.current = {}
         self.second = second

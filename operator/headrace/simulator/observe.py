@@ -57,6 +57,7 @@ class Observer:
 
     def _read(self, replica: Replica, now: float) -> Sample:
         engine = replica.engine
+        engine.sync(now)
         pairs, total = engine.streams(STREAMS_LIMIT)
         ledger = engine.ledger
         state = EngineState(
@@ -70,7 +71,7 @@ class Observer:
             arrivals_total=ledger.arrivals_total,
             finished_total=ledger.finished_total,
         )
-        return self.epoch + now, engine.load(now), state
+        return self.epoch + now, engine.load(), state
 
     def signals(self, pools: Mapping[Role, Pool], held: int, inflight: int, now: float) -> Signals:
         """What the policy sees at `now`: pods and pools as the API server knows them, readings as old as they are."""

@@ -91,9 +91,8 @@ class PrefillEngine(Engine):
         """Uncached prompt tokens accepted and not prefilled yet."""
         return self.queue.tokens
 
-    def load(self, now: float) -> EngineLoad:
-        """The load as `/v1/loads` shows it."""
-        del now
+    def load(self) -> EngineLoad:
+        """The load as `/v1/loads` shows it, as of the last sync."""
         capacity = self.shape.kv_capacity_tokens
         return EngineLoad(
             running_requests=0,

@@ -110,7 +110,7 @@ class UnifiedEngine(Engine):
             if live.hash_ids is not None:
                 self.queue.cache.insert(live.hash_ids, self.shape.kv_capacity_tokens - batch.kv)
             batch.kv -= live.isl + live.generated  # charged when taken; the batch charges it from here on
-            self.ledger.generated_total += 1
+            self.ledger.first_tokens += 1
             if live.first < 0:
                 live.first = now + self.times.frontend_s
             if live.osl <= live.generated + 1:
@@ -173,16 +173,20 @@ class UnifiedEngine(Engine):
 
     def _finish(self, live: Live, now: float) -> None:
         self.ledger.done(live.length_class, live.isl, live.osl)
-        self.ledger.generated_total += live.osl - live.generated - 1
         self.host.finished(live, now + self.times.frontend_s)
 
     def queued_tokens(self) -> int:
         """Uncached prompt tokens accepted and not prefilled yet."""
         return self.queue.tokens
 
-    def load(self, now: float) -> EngineLoad:
-        """The load as `/v1/loads` shows it."""
-        del now
+    def sync(self, now: float) -> None:
+        """Complete the decode steps that are over by now."""
+        batch = self.batch
+        if batch.size and self.prefilling is None:
+            batch.catch_up(now, min(batch.next_change(), self.prefill_step - batch.steps))
+
+    def load(self) -> EngineLoad:
+        """The load as `/v1/loads` shows it, as of the last sync."""
         batch, capacity = self.batch, self.shape.kv_capacity_tokens
         return EngineLoad(
             running_requests=batch.size + (len(self.prefilling.done) if self.prefilling else 0),
@@ -194,7 +198,7 @@ class UnifiedEngine(Engine):
             prefill_uncached_tokens_total=self.prefill_tokens,
             prefill_busy_s_total=self.prefill_busy_s,
             decode_moments=tuple(batch.moments) if batch.moments[0] > 0 else None,
-            generated_tokens_total=self.ledger.generated_total,
+            generated_tokens_total=self.ledger.first_tokens + batch.made,
         )
 
     def streams(self, limit: int) -> tuple[list[tuple[int, int]], int]:

@@ -1,0 +1,88 @@
+from typing import Any
+
+import pytest
+
+from headrace.catalog.accelerators import lookup
+from headrace.simulator import calibrate
+from headrace.simulator.profiles import LLAMA_8B_H100_TIMES, PROFILES, catalogue_times, profile, scaled_to
+from headrace.simulator.times import EngineTimes
+
+
+def measured(times: EngineTimes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A profile and a probe as an engine of exactly these times would give them."""
+    prefill = []
+    probe = []
+    for n in (128, 512, 1024, 2048, 4096, 8192):
+        lone = times.idle.step_s(n, 0.5 * n * n)
+        prefill.append({"input_len": n, "client_median_s": lone + times.frontend_s, "server_e2e_median_s": lone})
+        launched = max(lone, times.eager_launch_s) if n < 1024 else lone
+        probe.append({
+            "input_len": n, "unified_ttft_s": lone + times.frontend_s,
+            "pd_ttft_s": launched + times.frontend_s + times.transfer.seconds(n),
+        })  # fmt: skip
+    saturated = [
+        {
+            "input_len": n,
+            "n": count,
+            "total_s": times.frontend_s + count * n // 8192 * times.busy.step_s(8192, 8192 * n / 2),
+        }
+        for n, count in ((1024, 96), (4096, 32), (8192, 16))
+    ]
+    decode = [
+        {"batch": b, "total_kv_tokens": b * c, "step_s": times.decode.decode_s(b, b * c)}
+        for b in (1, 8, 64, 128) for c in (256, 1024, 4096)
+    ]  # fmt: skip
+    return {"prefill": prefill, "prefill_sat": saturated, "decode": decode}, {"rows": probe}
+
+
+def test_the_fit_gives_an_engines_times_back() -> None:
+    truth = LLAMA_8B_H100_TIMES
+    found = calibrate.fit(*measured(truth))
+    assert found.busy.token_s == pytest.approx(truth.busy.token_s, rel=1e-3)
+    assert found.busy.context_s == pytest.approx(truth.busy.context_s, rel=1e-3)
+    assert found.idle.base_s == pytest.approx(truth.idle.base_s, rel=1e-3)
+    assert found.idle.token_s == pytest.approx(truth.idle.token_s, rel=1e-3)
+    assert found.decode.decode_base_s == pytest.approx(truth.decode.decode_base_s, rel=1e-3)
+    assert found.decode.decode_kv_token_s == pytest.approx(truth.decode.decode_kv_token_s, rel=1e-3)
+    assert found.frontend_s == pytest.approx(truth.frontend_s)
+    assert found.eager_launch_s == pytest.approx(truth.eager_launch_s, rel=1e-2)
+    assert found.transfer.token_s == pytest.approx(truth.transfer.token_s, rel=1e-2)
+
+
+def test_a_moe_model_is_recognised_by_its_decode_steps() -> None:
+    truth = profile("qwen3-30b-a3b-h100").times
+    found = calibrate.fit(*measured(truth)).decode
+    assert found.experts_share == truth.decode.experts_share
+    assert found.decode_experts_s == pytest.approx(truth.decode.decode_experts_s, rel=1e-3)
+    assert calibrate.fit(*measured(LLAMA_8B_H100_TIMES)).decode.experts_share == 0.0
+
+
+def test_a_profile_without_enough_rows_is_refused_by_name() -> None:
+    content, probe = measured(LLAMA_8B_H100_TIMES)
+    with pytest.raises(calibrate.UnusableProfile, match="decode has 1 rows"):
+        calibrate.fit(content | {"decode": content["decode"][:1]}, probe)
+    with pytest.raises(calibrate.UnusableProfile, match="prefill has"):
+        calibrate.fit(content | {"prefill": content["prefill"][:2]})
+
+
+def test_a_chip_is_predicted_by_flops_for_prefill_and_bandwidth_for_decode() -> None:
+    h100, a100 = lookup("nvidia-h100"), lookup("nvidia-a100")
+    found = scaled_to(LLAMA_8B_H100_TIMES, h100, a100)
+    assert found.busy.token_s / LLAMA_8B_H100_TIMES.busy.token_s == pytest.approx(989 / 312)
+    assert found.decode.decode_base_s / LLAMA_8B_H100_TIMES.decode.decode_base_s == pytest.approx(3.35 / 2.039)
+    assert found.idle.floor_s == LLAMA_8B_H100_TIMES.idle.floor_s
+    assert catalogue_times("nvidia-h100") == LLAMA_8B_H100_TIMES
+
+
+@pytest.mark.parametrize("name", list(PROFILES))
+def test_every_profile_can_hold_and_serve_its_context(name: str) -> None:
+    found = profile(name)
+    assert found.shape.kv_capacity_tokens > 100_000
+    assert 0.004 < found.times.decode.decode_s(1, 1000) < 0.05  # 4.6 ms were measured on the MoE model
+    assert found.times.busy.step_s(8192, 8192 * 4096) < 1.0
+    assert found.prior().kv_capacity_tokens == pytest.approx(found.shape.kv_capacity_tokens, rel=0.1)
+
+
+def test_an_unknown_profile_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(LookupError, match="llama-8b-h100"):
+        profile("llama")
