@@ -9,7 +9,8 @@ from headrace.autoscaler.limits import Limits, RoleLimits
 from headrace.autoscaler.memory import RoleMemory
 from headrace.autoscaler.observe import Observed
 
-KEEP_SHARE = 0.9  # a replica goes only if the rest would be at most so full: the band that stops flapping
+KEEP_SHARE = 0.9  # a replica goes only if the rest would be at most so full: the band that stops flapping ...
+KEEP_ROOT = 0.25  # ... or has this times the root of its size to spare: noise of large pools grows with the root
 STEP_SHARE = 4  # at most a quarter of the pool goes in a quarter of the window
 LEAST_SURGE = 4  # replicas that may be added at once whatever the pool's size
 RETRACTION = "decode took requests back for lack of KV"
@@ -83,13 +84,21 @@ def one_less(case: Case, wanted: int) -> tuple[int, str] | None:
     """N-1 must carry the largest need of the window with room to spare: the counterfactual and the timer in one."""
     if wanted >= case.current:
         return None
-    least = min(math.ceil(max(case.peak, case.need) / KEEP_SHARE - 1e-9), case.current)
-    if least <= wanted:
+    peak = max(case.peak, case.need)
+    least = wanted
+    while least < case.current and peak > keep_share(least) * least:
+        least += 1
+    if least == wanted:
         return None
     return least, (
-        f"the need was {case.peak:.2f} within the last {case.window_s:.0f} s; {case.current - 1} replicas may be "
-        f"{KEEP_SHARE:.0%} full at most"
+        f"the need was {peak:.2f} within the last {case.window_s:.0f} s; a pool of {least - 1} "
+        f"may be at most {keep_share(least - 1):.0%} full"
     )
+
+
+def keep_share(n: int) -> float:
+    """How full a pool of n may be after a step down. 1: 90 %, 10: 92 %, 25: 95 %."""
+    return max(KEEP_SHARE, 1.0 - KEEP_ROOT / math.sqrt(max(n, 1)))
 
 
 def counterfactual(case: Case, wanted: int) -> tuple[int, str] | None:

@@ -10,7 +10,7 @@ from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.demand import gather, reckon
 from headrace.autoscaler.forecast import observe as observe_forecast
 from headrace.autoscaler.freshness import Freshness, freshness
-from headrace.autoscaler.history import Rows, extend, rates
+from headrace.autoscaler.history import Rates, Rows, extend, rates
 from headrace.autoscaler.lengths import (
     FINISHED_LEAST,
     FINISHED_MOST,
@@ -60,8 +60,11 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
         and (part := prefill_interval(pod, memory.pods.get(pod.pod), shape.request_tokens, shape.mean_context))
         is not None
     ]
+    parked = _parked(pools, shape, model, limits)
     roles = {
-        role: _hold(_starts(memory.role(role), live, role, memory.pods), pool, shape.prompt_tokens, now - longest, now)
+        role: _hold(
+            _starts(memory.role(role), live, role, memory.pods), pool, shape.prompt_tokens, parked, now - longest, now
+        )
         for role, pool in pools.items()
     }
     pods = {pod.pod: _pod_memory(pod, memory.pods.get(pod.pod), until) for pod in live}
@@ -110,12 +113,28 @@ def _starts(memory: RoleMemory, pods: list[PodSample], role: Role, known: Mappin
     return replace(memory, starts_s=(*memory.starts_s, *found)[-STARTS_KEPT:]) if found else memory
 
 
-def _hold(memory: RoleMemory, pool: Observed, prompt_tokens: float, since: float, now: float) -> RoleMemory:
+def _parked(pools: Mapping[Role, Observed], shape: Rates, model: CapacityModel, limits: Limits) -> float:
+    """KV tokens that decode holds for prompts which prefill is too slow for: prefill's shortage, not decode's.
+
+    A place is taken before the prompt is computed. What prefill cannot compute within the objective parks there.
+    """
+    entrance = pools.get(Role.PREFILL)
+    if entrance is None:
+        return 0.0
+    in_time = len(entrance.serving) * limits.objective.ttft_for(shape.prompt_tokens)
+    late = entrance.queued_tokens - in_time / model.token_price_s(shape.mean_context)
+    return max(late, 0.0) * shape.prompt_tokens / max(shape.request_tokens, 1.0)
+
+
+def _hold(  # noqa: PLR0917 - one sample with its time and what to leave out of it
+    memory: RoleMemory, pool: Observed, prompt_tokens: float, parked: float, since: float, now: float
+) -> RoleMemory:
     """The KV that the pool holds now, added to the look-back. A pool of which nothing was read adds nothing."""
     if pool.kv_capacity_tokens is None:
         return memory
     kept = tuple(sample for sample in memory.held if sample[0] > since)[-HELD_KEPT:]
-    return replace(memory, held=(*kept, (now, pool.held_kv + pool.waiting_kv(prompt_tokens))))
+    held = pool.held_kv + pool.waiting_kv(prompt_tokens)
+    return replace(memory, held=(*kept, (now, max(held - parked, 0.0) if pool.role is Role.DECODE else held)))
 
 
 def _lengths(pods: list[PodSample], law: LengthLaw, step_s: float, now: float) -> LengthLaw:

@@ -13,6 +13,7 @@ PRIOR_OUTPUT_TOKENS = 256.0  # mean answer until one was seen: the usual chat an
 POOL_WEIGHT = 20.0  # a class needs so many answers of its own to weigh as much as all classes together
 REFRESH_S = 30.0  # answers take seconds to minutes: the law need not follow every tick
 FINISHED_LEAST, FINISHED_MOST = 16, 384  # answers looked at, per pod at least and in all: 384 give a mean to 5 %
+LAW_STEP = 0.4  # weight of the newest sample: answers vary by twice their mean, so one sample swings by 10 %
 LEAST_AT_RISK = 3  # answers at risk before a single end may take the curve far down
 STREAMS_LEAST, STREAMS_MOST = 8, 192  # the same for running streams
 
@@ -51,8 +52,14 @@ def learn(lives: Sequence[Sequence[Life]], at: float, finished_total: float, old
         own = survival_moments(part) if done else pooled
         weight = done / (done + POOL_WEIGHT)
         rows.append(tuple(weight * mine + (1.0 - weight) * all_ for mine, all_ in zip(own, pooled, strict=True)))
-    mean, square, cube = zip(*rows, strict=True)
-    return LengthLaw(at, float(total), finished_total, mean, square, cube)
+    new = zip(*rows, strict=True)
+    if not old.seen:
+        return LengthLaw(at, float(total), finished_total, *new)
+    mixed = (
+        tuple(before + LAW_STEP * (now - before) for before, now in zip(column, fresh, strict=True))
+        for column, fresh in zip((old.mean, old.square, old.cube), new, strict=True)
+    )
+    return LengthLaw(at, float(total), finished_total, *mixed)
 
 
 def survival_moments(lives: Sequence[Life]) -> tuple[float, float, float]:

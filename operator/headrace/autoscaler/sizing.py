@@ -8,6 +8,7 @@ from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Need, WhatIf
 from headrace.autoscaler.forecast import Outlook, outlook
+from headrace.autoscaler.guards import keep_share
 from headrace.autoscaler.history import rates
 from headrace.autoscaler.limits import Limits
 from headrace.autoscaler.loads import (
@@ -37,8 +38,6 @@ from headrace.autoscaler.needs import (
 from headrace.autoscaler.observe import Observed
 from headrace.autoscaler.quantiles import normal_z
 from headrace.autoscaler.signals import Signals
-
-KEEP_SHARE = 0.9  # of what is usable: a pool that would just fit after a step down is not stepped down to
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class Sizing:
         slower = seen.tpot_s / now.tpot_s if now.tpot_s else 1.0
         pool = self.pools[role]
         share = max(seen.kv_share, self.decode.held_kv * slower / (n * pool.kv_capacity_tokens))
-        return seen.tpot_s <= STEP_MARGIN * objective.tpot_s and share <= KEEP_SHARE * pool.usable
+        return seen.tpot_s <= STEP_MARGIN * objective.tpot_s and share <= keep_share(n) * pool.usable
 
 
 def size(

@@ -12,9 +12,7 @@ LIMITING = {"Bounds", BUDGET, "MaxStarting", "Surge"}
 def pick(case: Case, replicas: int) -> RoleTarget:
     """The target with the pods that go (least left to do first) or come back (most left to do first)."""
     pool = case.pool
-    surplus = (
-        pool.current - replicas
-    )  # not the pods that exist: a rollout's surge pods are not ours to end
+    surplus = pool.current - replicas  # not the pods that exist: a rollout's surge pods are not ours to end
     if surplus > 0:
         return RoleTarget(pool.role, replicas, victims=_victims(case, surplus))
     back = sorted(pool.draining, key=lambda pod: (-_left(pod), pod.pod))[: max(-surplus, 0)]
