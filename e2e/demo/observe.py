@@ -54,44 +54,40 @@ def engine_signals(response: Mapping[str, Any]) -> dict[str, EngineSignals]:
     }
 
 
-def decision_rows(record: Mapping[str, Any]) -> list[DecisionRow]:
-    """The rows of one decision record of the status, one for each role."""
-    return [
-        DecisionRow(
-            at=str(record.get("at", "")),
-            role=role,
-            current=part.get("current"),
-            target=part.get("target"),
-            reason=str(part.get("reason", "")),
-            binding=str(part.get("binding", "")),
-            message=str(part.get("message", "")),
-            vetoes=tuple(_veto(veto) for veto in part.get("vetoes") or ()),
-        )
-        for role, part in roles_of(record).items()
-    ]
-
-
-def roles_of(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """A decision's parts by role."""
-    return {str(role): part for role, part in (record.get("roles") or {}).items()}
-
-
-def _veto(veto: object) -> str:
-    if isinstance(veto, Mapping):
-        return f"{veto.get('guard', '')}: {veto.get('message', '')}"
-    return str(veto)
-
-
 def latest_decision(service: Mapping[str, Any]) -> dict[str, DecisionRow]:
     """The newest decision by role from an InferenceService's status."""
-    record = (service.get("status") or {}).get("decision") or {}
-    return {row.role: row for row in decision_rows(record)}
+    decision = (service.get("status") or {}).get("decision") or {}
+    return {
+        role: DecisionRow(
+            at=str(decision.get("at", "")),
+            role=role,
+            current=decision[role].get("current"),
+            target=decision[role].get("target"),
+            reason=str(decision[role].get("reason", "")),
+            binding=str(decision[role].get("binding", "")),
+            message=str(decision[role].get("message", "")),
+            vetoes=tuple(f"{veto['guard']}: {veto['message']}" for veto in decision[role].get("vetoes") or ()),
+        )
+        for role in ROLES
+        if role in decision
+    }
 
 
 def recent_decisions(service: Mapping[str, Any]) -> list[DecisionRow]:
-    """Rows of the decisions that changed a target, as far back as the status keeps them."""
-    records: Sequence[Mapping[str, Any]] = (service.get("status") or {}).get("recentDecisions") or ()
-    return [row for record in records for row in decision_rows(record) if row.target != row.current]
+    """The decisions that changed a target, as far back as the status keeps them."""
+    changes: Sequence[Mapping[str, Any]] = (service.get("status") or {}).get("recentDecisions") or ()
+    return [
+        DecisionRow(
+            at=str(change["at"]),
+            role=str(change["role"]),
+            current=change.get("fromReplicas"),
+            target=change.get("toReplicas"),
+            reason=str(change.get("reason", "")),
+            binding=str(change.get("binding", "")),
+            message=str(change.get("message", "")),
+        )
+        for change in changes
+    ]
 
 
 def conditions(service: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:

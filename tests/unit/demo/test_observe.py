@@ -49,23 +49,21 @@ def test_missing_series_are_unknown_and_not_zero() -> None:
     assert engine_signals({})["decode"] == EngineSignals(None, None, None)
 
 
-def record(at: str, current: int, target: int) -> dict[str, Any]:
+def test_decisions_are_read_from_the_status() -> None:
     part = {
-        "current": current,
-        "target": target,
-        "reason": "ScaleUp",
+        "current": 2,
+        "target": 2,
+        "reason": "Held",
         "binding": "DecodeKV",
         "message": "m",
-        "vetoes": [{"guard": "window", "message": "held"}],
+        "vetoes": [{"guard": "Window", "message": "held for 10 s"}],
     }
-    return {"at": at, "roles": {"decode": part}}
-
-
-def test_decisions_are_read_from_the_status_and_unchanged_targets_left_out_of_the_history() -> None:
-    service = {"status": {"decision": record("t2", 2, 2), "recentDecisions": [record("t1", 1, 2), record("t0", 1, 1)]}}
-    assert latest_decision(service)["decode"].target == 2
+    change = {"at": "t1", "role": "decode", "fromReplicas": 1, "toReplicas": 2, "reason": "ScaleUp", "message": "grew"}
+    service = {"status": {"decision": {"at": "t2", "decode": part}, "recentDecisions": [change]}}
+    latest = latest_decision(service)["decode"]
+    assert (latest.target, latest.reason, latest.vetoes) == (2, "Held", ("Window: held for 10 s",))
     (row,) = recent_decisions(service)
-    assert (row.at, row.current, row.target, row.vetoes) == ("t1", 1, 2, ("window: held",))
+    assert (row.at, row.role, row.current, row.target, row.message) == ("t1", "decode", 1, 2, "grew")
 
 
 def test_a_service_without_status_has_no_decision() -> None:
