@@ -7,7 +7,7 @@ from typing import Any
 from headrace.api.conditions import Condition, ConditionReason, ConditionType, set_condition
 from headrace.api.resolve import resolve
 from headrace.api.roles import Role
-from headrace.api.status import DecisionRecord, InferenceServiceStatus, RoleStatus, TargetChange
+from headrace.api.status import CapacityFigure, DecisionRecord, InferenceServiceStatus, RoleStatus, TargetChange
 from headrace.api.v1alpha1 import InferenceService
 from headrace.autoscaler.decision import Decision
 from headrace.reconcile.health import (
@@ -55,7 +55,8 @@ class Facts:
 def compose(facts: Facts, before: InferenceServiceStatus, now: float, *, capacity_due: bool) -> InferenceServiceStatus:
     """The status after a pass; `before` itself where nothing that is worth a write has changed.
 
-    `capacity_due`: whether capacity figures alone may cause a write now (once a minute at most).
+    `capacity_due`: whether capacity figures that move may cause a write now (once a minute at most); one that becomes
+    known is written at once.
     """
     parts = [pool_ready(pool, ROLE_CONDITIONS[role]) for role, pool in facts.pools.items()]
     parts.append(gateway_ready(facts.gateway))
@@ -72,7 +73,7 @@ def compose(facts: Facts, before: InferenceServiceStatus, now: float, *, capacit
         *parts,
         *scaling(service.spec.autoscaling.mode, service.paused, facts.decision),
     ]
-    capacity = capacity_figures(facts.capacity) or None
+    capacity = capacity_figures(facts.capacity) or before.capacity
     record, changes = _decision(facts.decision, before)
     after = InferenceServiceStatus(
         observed_generation=service.generation,
@@ -80,7 +81,7 @@ def compose(facts: Facts, before: InferenceServiceStatus, now: float, *, capacit
         endpoint=facts.endpoint,
         gateway=_role_status(facts.gateway),
         resolved=resolve(service.spec),
-        capacity=capacity if capacity and (capacity_due or before.capacity is None) else before.capacity,
+        capacity=capacity if capacity_due or _known(capacity) - _known(before.capacity) else before.capacity,
         decision=record,
         recent_decisions=changes,
         **{role.value: _role_status(pool) for role, pool in facts.pools.items()},
@@ -141,6 +142,17 @@ def _role_status(pool: PoolFacts) -> RoleStatus:
         revision=pool.revision,
         summary=f"{pool.ready}/{pool.desired}",
     )
+
+
+def _known(capacity: Mapping[str, Mapping[str, CapacityFigure]] | None) -> set[tuple[str, str, str]]:
+    """Which figures there are: (role, figure, predicted or measured)."""
+    return {
+        (role, name, kind)
+        for role, figures in (capacity or {}).items()
+        for name, figure in figures.items()
+        for kind, value in figure.to_wire().items()
+        if value is not None
+    }
 
 
 def _decision(
