@@ -218,7 +218,8 @@ def _times(fleet: FleetProfile, calibrate_path: Path | None, accelerator: str | 
 
 def _show_errors(report: dict[str, Any]) -> None:
     table = Table(title=f"Simulated against measured ({report['from']})", box=SIMPLE)
-    for column in ("run", "rps", "load", "TTFT p50 ms", "error", "TPOT p50 ms", "error"):
+    table.padding = (0, 1)
+    for column in ("run", "rps", "load", "TTFT p50 ms", "error", "TPOT ms", "error"):
         table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
     for row in report["rows"]:
         cells = [
@@ -227,7 +228,7 @@ def _show_errors(report: dict[str, Any]) -> None:
             f"{row['utilisation']:.2f}{'*' if row['saturated'] else ''}",
         ]
         for figure in ("ttft_p50_s", "tpot_p50_s"):
-            cells.append(f"{1000 * row[f'measured_{figure}']:.1f} / {1000 * row[f'simulated_{figure}']:.1f}")
+            cells.append(f"{1000 * row[f'measured_{figure}']:.1f}/{1000 * row[f'simulated_{figure}']:.1f}")
             cells.append(f"{100 * row[f'error_{figure}']:+.1f} %")
         table.add_row(*cells)
     _console.print(table)
@@ -236,5 +237,7 @@ def _show_errors(report: dict[str, Any]) -> None:
         f"Pairs are measured / simulated; load is the share of capacity, * means saturated.\n"
         f"Median error over {report['rows_below_saturation']} rates below saturation: "
         f"TPOT p50 {100 * median['tpot_p50']:.1f} %, TTFT p50 {100 * median['ttft_p50']:.1f} %, "
-        f"TTFT p90 {100 * median['ttft_p90']:.1f} %."
+        f"TTFT p90 {100 * median['ttft_p90']:.1f} %.\n"
+        + "Largest error of the attainment: "
+        + ", ".join(f"{100 * worst:.1f} points at {name}" for name, worst in report["worst_attainment_error"].items())
     )

@@ -29,7 +29,7 @@ class Cell:
     profile: FleetProfile
     topology: str = "disaggregated"
     delay_s: float = 60.0  # median start-up time
-    delay_cv: float = 0.0  # 0: fixed, else lognormal with this coefficient of variation
+    delay_cv: float = 0.0  # of start and stop; 0: fixed, else lognormal with this coefficient of variation
     provision_share: float = 0.0  # share of starts that wait for a new node first
     provision_s: float = 180.0  # and how long: a node from the cloud takes about three minutes
     start_failure: float = 0.0  # share of starts that fail and are tried again

@@ -13,7 +13,7 @@ from headrace.simulator.engine import EngineShape
 from headrace.simulator.fleet import Bounds, Fleet, FleetSpec
 from headrace.simulator.pool import Lifecycle
 from headrace.simulator.request import Arrival
-from headrace.simulator.results import RunResult
+from headrace.simulator.results import RunResult, Slo
 from headrace.simulator.routing import Policy as Routing
 from headrace.simulator.routing import Uniform
 from headrace.simulator.static_policy import StaticPolicy
@@ -21,6 +21,7 @@ from headrace.simulator.times import EngineTimes
 
 WARM_UP_S = 5.0  # the measured percentiles leave out requests sent in the first 5 s
 SATURATED_FROM = 0.95  # utilisation from which a queue grows without end within a run; see `utilisation`
+OBJECTIVES = (Slo(0.5, 0.05), Slo(2.0, 0.05))  # a tight and a loose TTFT: attainment is compared at both
 _TOKENS = re.compile(r"(?:#tokens: |max_total_num_tokens=)(\d+)")
 _CHUNK = re.compile(r"--chunked-prefill-size[ =](\d+)")
 
@@ -100,6 +101,9 @@ def _row(name: str, run: Mapping[str, Any], made: Setup, times: EngineTimes, rng
         "utilisation": busy,
         "saturated": busy >= SATURATED_FROM,
     }
+    for slo in OBJECTIVES:
+        row[f"measured_attainment_{slo.name()}"] = _attained(run["requests"], osl, slo)
+        row[f"simulated_attainment_{slo.name()}"] = float(simulated.met(slo).mean())
     for figure, value in real.items():
         row[f"measured_{figure}"] = value
         row[f"simulated_{figure}"] = ours[figure]
@@ -118,6 +122,11 @@ def _figures(sent: Sequence[float], ttft: Sequence[float], tpot: Sequence[float]
         "tpot_p50_s": float(np.percentile(rest[steady], 50)),
         "completed_rps": len(at) / float(ends.max() - at.min()),
     }
+
+
+def _attained(requests: Sequence[Sequence[float]], osl: int, slo: Slo) -> float:
+    met = [request[1] <= slo.ttft_s and request[2] - request[1] <= slo.tpot_s * (osl - 1) for request in requests]
+    return sum(met) / len(met)
 
 
 def utilisation(times: EngineTimes, made: Setup, isl: int, osl: int, rate: float) -> float:
@@ -147,6 +156,13 @@ def report(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "tpot_p50": median(abs(row["error_tpot_p50_s"]) for row in below),
             "ttft_p50": median(abs(row["error_ttft_p50_s"]) for row in below),
             "ttft_p90": median(abs(row["error_ttft_p90_s"]) for row in below),
+        },
+        "worst_attainment_error": {
+            slo.name(): max(
+                abs(row[f"simulated_attainment_{slo.name()}"] - row[f"measured_attainment_{slo.name()}"])
+                for row in below
+            )
+            for slo in OBJECTIVES
         },
         "rows_below_saturation": len(below),
     }
