@@ -93,7 +93,7 @@ def outlook(state: ForecastState, reactive: float, now: float) -> Outlook:
 def _score(state: ForecastState, ring: list[float], steps: int, level: float) -> ForecastState:
     """Judge the forecasts made `steps` buckets ago by the last minute."""
     past = ring[:-steps]
-    if len(past) < MINUTE or len(ring) < MINUTE:
+    if len(past) < FIVE:  # what a service did in its first minutes says nothing about the next hour
         return state
     actual = _mean(ring, MINUTE)
     errors, losses = list(state.errors), list(state.losses)

@@ -107,8 +107,9 @@ def decode_load(found: Demand, pool: Observed, memory: Memory, model: CapacityMo
     enters_s = model.alone_s(weighted, shape.mean_context) + model.transfer_s(weighted)
     return DecodeLoad(
         output=rate.output * factor,
-        kv=(rate.kv + reserved * rate.output) * factor,
-        kv_sq=(rate.kv_sq + 2.0 * reserved * rate.kv + reserved**2 * rate.output) * factor,
+        kv=rate.kv * factor,
+        kv_sq=rate.kv_sq * factor,
+        reserved=reserved,
         rate=rate.count * factor,
         dispersion=found.dispersion,
         error=found.outlook.error,
@@ -129,13 +130,12 @@ def stock_decode_load(found: Demand, pool: Observed, memory: Memory, miss_share:
     kv = pool.kv_tokens / step_s * found.outlook.trend
     each = pool.kv_tokens / max(pool.running, 1.0)
     reserved = RESERVED_TOKENS if pool.role is Role.DECODE else 0.0
-    kv += reserved * output
-    each += reserved
     held_kv, waiting_kv = pool.held_kv, pool.waiting_kv(found.shape.prompt_tokens)
     return DecodeLoad(
         output=output,
         kv=kv,
         kv_sq=kv * each * KV_SPREAD,
+        reserved=reserved,
         rate=output / ANSWER_TOKENS,
         dispersion=1.0,
         error=found.outlook.error,

@@ -64,6 +64,7 @@ class DecodeLoad:
     output: float  # tokens per second
     kv: float  # KV tokens held, summed over output tokens, per second: x seconds per token = resident tokens
     kv_sq: float
+    reserved: float  # KV tokens kept free for each running request: held, but not read by a step
     rate: float  # requests per second
     dispersion: float
     error: float  # the share by which the rates may be too low at the lead time
@@ -153,9 +154,9 @@ class Resident:
 
     tpot_s: float
     running: float
-    kv_tokens: float
+    held_kv: float
     running_q: float
-    kv_tokens_q: float
+    held_kv_q: float
 
 
 def resident(
@@ -174,19 +175,20 @@ def resident(
         tpot_s = min(steps.decode_fixed_s(1.0) / free, cap_s)
         for _ in range(FIXED_POINT_ROUNDS if steps.decode_experts_s else 1):
             tpot_s = min(steps.decode_fixed_s(max(load.output * tpot_s / n, 1.0)) / free, cap_s)
-    running, kv_tokens = load.output * tpot_s, load.kv * tpot_s + load.entering_kv
+    running = load.output * tpot_s
+    held_kv = load.kv * tpot_s + load.reserved * running + load.entering_kv
     extra = max(load.dispersion - 1.0, 0.0)
     life_s = max(load.residence_tokens * tpot_s, 1e-9)
     # Variance of M/G/inf plus that of over-dispersed arrivals, the integral of g^2 taken as (integral of g)^2 / life.
     # Gateways even out the counts between replicas, but a long prompt fills the one replica it lands on: the part that
     # comes from sizes is not pooled, so that n replicas need what n separate ones need.
     running_var = running + extra * running**2 / (max(load.rate, 1e-9) * life_s)
-    size = kv_tokens / running if running > 0.0 else 0.0
+    size = load.kv * tpot_s / running if running > 0.0 else 0.0
     size_var = max(load.kv_sq * tpot_s - running * size * size, 0.0)
     running_var += (running * load.error / ERROR_Z) ** 2
-    kv_var = running_var * size * size + max(n, 1.0) * size_var
+    kv_var = running_var * (size + load.reserved) ** 2 + max(n, 1.0) * size_var
     return Resident(
-        tpot_s, running, kv_tokens, gamma_quantile(running, running_var, z), gamma_quantile(kv_tokens, kv_var, z)
+        tpot_s, running, held_kv, gamma_quantile(running, running_var, z), gamma_quantile(held_kv, kv_var, z)
     )
 
 
@@ -204,20 +206,21 @@ def held_need(
     for _ in range(FIXED_POINT_ROUNDS):
         n = max(by_kv, by_slots, prefill_work)
         held = resident(load, model, n, prefill_work=prefill_work, z=z, cap_s=limit_s)
-        by_kv = max(held.kv_tokens_q / room, least_kv)
+        by_kv = max(held.held_kv_q / room, least_kv)
         by_slots = max(held.running_q / pool.slots, least_slots)
     return by_kv, by_slots
 
 
 def step_need(load: DecodeLoad, model: CapacityModel, *, limit_s: float, prefill_work: float, z: float) -> float:
-    """Least n at which a step takes at most `limit_s`: n = (d1 N_q + d2 K_q + limit R) / (limit - fixed).
+    """Least n at which a step takes at most `limit_s`: n = (N_q (d1 + d2 k) + limit R) / (limit - fixed).
 
-    At the limit every request lives `limit` per token, so N and K are those of a pool on the edge. Llama-8B on H100,
-    45 ms: N 400, K 800,000: (4.6 + 34.2) / (45 - 6.4) = 1.0 replica. R: prefill work of an aggregated pool.
+    At the limit every request lives `limit` per token, so N is that of a pool on the edge; k: the mean KV of a request.
+    Llama-8B on H100, 45 ms: N 400, k 2,000: (4.6 + 34.2) / (45 - 6.4) = 1.0 replica. R: prefill work of a worker.
     """
     edge = resident(load, model, EDGE_REPLICAS, prefill_work=0.0, z=z, cap_s=limit_s)
     steps = model.steps
-    work = steps.decode_sequence_s * edge.running_q + steps.decode_kv_token_s * edge.kv_tokens_q
+    each_s = steps.decode_sequence_s + steps.decode_kv_token_s * load.kv / max(load.output, 1e-9)
+    work = each_s * edge.running_q
     n = max(prefill_work, LEAST_NEED)
     for _ in range(FIXED_POINT_ROUNDS if steps.decode_experts_s else 1):
         spare_s = max(limit_s - steps.decode_fixed_s(max(edge.running_q / n, 1.0)), LEAST_SPARE * limit_s)

@@ -66,7 +66,7 @@ class Sizing:
             held = resident(
                 self.decode, self.model, float(n), prefill_work=work, z=z, cap_s=10.0 * self.limits.objective.tpot_s
             )
-            tpot_s, kv_share = held.tpot_s, held.kv_tokens_q / (n * self.pools[role].kv_capacity_tokens)
+            tpot_s, kv_share = held.tpot_s, held.held_kv_q / (n * self.pools[role].kv_capacity_tokens)
         return WhatIf(n, attainment, tpot_s, kv_share, gpus)
 
     def holds(self, role: Role, n: int, current: int) -> bool:
