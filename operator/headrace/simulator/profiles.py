@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from headrace.api.roles import AGGREGATED_ROLES, DISAGGREGATED_ROLES, Role
 from headrace.autoscaler.capacity import CapacityModel, roofline
 from headrace.catalog.accelerators import ACCELERATORS, Accelerator, lookup
-from headrace.catalog.measured import LLAMA_8B, LLAMA_8B_H100, QWEN3_30B_A3B, QWEN3_30B_A3B_H100
+from headrace.catalog.measured import LLAMA_8B, LLAMA_8B_H100, QWEN3_30B_A3B, QWEN3_30B_A3B_H100, efficiency
 from headrace.catalog.models import ModelFacts
 from headrace.simulator.engine import EngineShape
-from headrace.simulator.times import EngineTimes, PrefillTimes, TransferTimes
+from headrace.simulator.times import KV_CHUNK_TOKENS, EngineTimes, PrefillTimes, TransferTimes
 
 # `headrace simulate validate --calibrate` on the measured profile and disaggregation probe (SGLang 0.5.14, H100 80GB
 # HBM3, Llama-3.1-8B shape bf16, TP1, nixl/UCX on one host, 2026-11-22), rounded to three digits.
@@ -75,15 +75,36 @@ class FleetProfile:
         )
 
 
-def scaled_to(times: EngineTimes, source: Accelerator, target: Accelerator) -> EngineTimes:
-    """Measured times of one chip carried to another: prefill by bf16 FLOP/s, decode by bandwidth, KV by the link.
+def scaled_to(
+    times: EngineTimes, model: ModelFacts, source: Accelerator, target: Accelerator, tensor_parallel: int = 1
+) -> EngineTimes:
+    """Measured times of one chip carried to another: arithmetic by FLOP/s, memory by bandwidth, KV by the link.
 
-    H100 to A100: prefill x 989/312 = 3.17, decode x 3.35/2.039 = 1.64.
+    Of a decode step, reading weights (at the efficiency of reading KV), experts and KV scales with the bandwidth, what
+    a sequence adds with the FLOP/s, and the rest, kernel launches, stays. Llama-8B from H100 to H200: weights 4.87 ms
+    x 3.35/4.8, the other 1.54 ms as they are: 4.94 ms, 0.77 of 6.41. Llama-70B fp8 measured 0.76 on two chips and 0.83
+    on four (vLLM, aiconfigurator's silicon sample); kernels on small batches run no faster on the H200 at all.
     """
-    return times.scaled(
-        prefill=source.flops_for("bf16") / target.flops_for("bf16"),
-        decode=source.bandwidth_bytes_per_s / target.bandwidth_bytes_per_s,
-        transfer=source.link_bytes_per_s / target.link_bytes_per_s,
+    arithmetic = source.flops_for("bf16") / target.flops_for("bf16")
+    memory = source.bandwidth_bytes_per_s / target.bandwidth_bytes_per_s
+    link = source.link_bytes_per_s / target.link_bytes_per_s
+    old = times.decode
+    moved = model.params_dense * model.weight_byte / tensor_parallel
+    weights_s = min(moved / (source.bandwidth_bytes_per_s * efficiency().kv), old.decode_base_s)
+    decode = replace(
+        old,
+        decode_base_s=old.decode_base_s + weights_s * (memory - 1.0),
+        decode_sequence_s=old.decode_sequence_s * arithmetic,
+        decode_kv_token_s=old.decode_kv_token_s * memory,
+        decode_experts_s=old.decode_experts_s * memory,
+    )
+    floor_s = times.busy.floor_s * decode.decode_fixed_s(KV_CHUNK_TOKENS) / old.decode_fixed_s(KV_CHUNK_TOKENS)
+    return replace(
+        times,
+        busy=replace(times.busy.scaled(arithmetic), floor_s=floor_s),
+        idle=times.idle.scaled(arithmetic),
+        decode=decode,
+        transfer=replace(times.transfer, token_s=times.transfer.token_s * link),
     )
 
 
@@ -97,7 +118,7 @@ def catalogue_times(accelerator: str, model: ModelFacts = LLAMA_8B) -> EngineTim
     base = QWEN3_30B_A3B_H100_TIMES if model == QWEN3_30B_A3B else LLAMA_8B_H100_TIMES
     if model not in {LLAMA_8B, QWEN3_30B_A3B}:
         base = _from_roofline(model, measured, 1)
-    return scaled_to(base, measured, lookup(accelerator))
+    return scaled_to(base, model, measured, lookup(accelerator))
 
 
 def _from_roofline(model: ModelFacts, chip: Accelerator, tensor_parallel: int, decode: float = 1.0) -> EngineTimes:
@@ -110,15 +131,14 @@ def _from_roofline(model: ModelFacts, chip: Accelerator, tensor_parallel: int, d
     idle_share = like.idle.token_s / LLAMA_8B_H100.steps.prefill_token_s
     kv_share = model.kv_bytes_per_token() / LLAMA_8B.kv_bytes_per_token()
     steps = steps.scaled(decode=decode)
+    weights_s = steps.decode_fixed_s(KV_CHUNK_TOKENS)  # no step is faster than reading the weights once
     return EngineTimes(
-        busy=PrefillTimes(
-            0.0, steps.prefill_token_s * busy_share, steps.prefill_token_context_s, steps.decode_fixed_s(8192)
-        ),
+        busy=PrefillTimes(0.0, steps.prefill_token_s * busy_share, steps.prefill_token_context_s, weights_s),
         idle=PrefillTimes(
             like.idle.base_s * layers,
             steps.prefill_token_s * idle_share,
             steps.prefill_token_context_s * like.idle.context_s / like.busy.context_s,
-            max(like.idle.floor_s * layers, steps.decode_fixed_s(8192)),
+            max(like.idle.floor_s * layers, weights_s),
         ),
         decode=steps,
         frontend_s=like.frontend_s,
@@ -181,6 +201,6 @@ def with_accelerator(base: FleetProfile, accelerator: str) -> FleetProfile:
         base,
         name=f"{base.name}@{accelerator}",
         accelerator=accelerator,
-        times=scaled_to(base.times, lookup(base.accelerator), chip),
+        times=scaled_to(base.times, base.model, lookup(base.accelerator), chip, base.tensor_parallel),
         shape=replace(base.shape, kv_capacity_tokens=int(prior.kv_capacity_tokens)),
     )

@@ -24,9 +24,9 @@ class PrefillTimes:
         """Seconds for `tokens` new tokens that attend to `work` token-context pairs."""
         return max(self.floor_s, self.base_s + self.token_s * tokens + self.context_s * work)
 
-    def scaled(self, device: float, host: float = 1.0) -> "PrefillTimes":
-        """On a chip that needs `device` times as long. Base and floor are host work and scale by `host`."""
-        return PrefillTimes(self.base_s * host, self.token_s * device, self.context_s * device, self.floor_s * host)
+    def scaled(self, device: float) -> "PrefillTimes":
+        """On a chip whose arithmetic needs `device` times as long. Base and floor are the host's and stay."""
+        return replace(self, token_s=self.token_s * device, context_s=self.context_s * device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,3 @@ class EngineTimes:
         """Seconds of a decode step without its KV part, by batch size 0..max_batch."""
         steps = self.decode
         return [steps.decode_fixed_s(b) + steps.decode_sequence_s * b for b in range(max_batch + 1)]
-
-    def scaled(self, prefill: float, decode: float, transfer: float = 1.0) -> "EngineTimes":
-        """The same engine on a chip whose arithmetic and memory need `prefill` and `decode` times as long."""
-        return replace(
-            self,
-            busy=self.busy.scaled(prefill),
-            idle=self.idle.scaled(prefill),
-            decode=self.decode.scaled(decode=decode),
-            transfer=TransferTimes(self.transfer.latency_s, self.transfer.token_s * transfer),
-        )

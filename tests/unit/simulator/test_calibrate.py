@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from headrace.catalog.accelerators import lookup
+from headrace.catalog.measured import LLAMA_8B
 from headrace.simulator import calibrate
 from headrace.simulator.profiles import LLAMA_8B_H100_TIMES, PROFILES, catalogue_times, profile, scaled_to
 from headrace.simulator.times import EngineTimes
@@ -65,13 +66,16 @@ def test_a_profile_without_enough_rows_is_refused_by_name() -> None:
         calibrate.fit(content | {"prefill": content["prefill"][:2]})
 
 
-def test_a_chip_is_predicted_by_flops_for_prefill_and_bandwidth_for_decode() -> None:
-    h100, a100 = lookup("nvidia-h100"), lookup("nvidia-a100")
-    found = scaled_to(LLAMA_8B_H100_TIMES, h100, a100)
-    assert found.busy.token_s / LLAMA_8B_H100_TIMES.busy.token_s == pytest.approx(989 / 312)
-    assert found.decode.decode_base_s / LLAMA_8B_H100_TIMES.decode.decode_base_s == pytest.approx(3.35 / 2.039)
-    assert found.idle.floor_s == LLAMA_8B_H100_TIMES.idle.floor_s
-    assert catalogue_times("nvidia-h100") == LLAMA_8B_H100_TIMES
+def test_a_chip_is_predicted_by_flops_bandwidth_and_unchanged_launches() -> None:
+    before = LLAMA_8B_H100_TIMES
+    a100 = scaled_to(before, LLAMA_8B, lookup("nvidia-h100"), lookup("nvidia-a100"))
+    assert a100.busy.token_s / before.busy.token_s == pytest.approx(989 / 312)
+    assert a100.decode.decode_kv_token_s / before.decode.decode_kv_token_s == pytest.approx(3.35 / 2.039)
+    assert a100.idle.floor_s == before.idle.floor_s
+    h200 = scaled_to(before, LLAMA_8B, lookup("nvidia-h100"), lookup("nvidia-h200"))
+    assert h200.busy.token_s == before.busy.token_s
+    assert h200.decode.decode_base_s / before.decode.decode_base_s == pytest.approx(0.77, abs=0.01)
+    assert catalogue_times("nvidia-h100") == before
 
 
 @pytest.mark.parametrize("name", list(PROFILES))
