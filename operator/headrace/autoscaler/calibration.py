@@ -5,6 +5,7 @@ generated], t in microseconds, over decode steps that followed a decode step dir
 `total_prefill_uncached_tokens` grow with every prefill step. Differences between two reads are therefore exact.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -58,8 +59,8 @@ def calibrate(
     if not decode and not prefill:
         return model
     found_d, found_p = model.decode, model.prefill
-    for interval in decode:
-        found_d = _add_decode(model.prior_steps, found_d, interval)
+    if decode:
+        found_d = _add_decode(model.prior_steps, found_d, _together(decode))
     for part in prefill:
         found_p = _add_prefill(model, found_p, part)
     fixed, load = decode_factors(model.prior_steps, found_d)
@@ -81,9 +82,23 @@ def calibrate(
     )
 
 
+def _together(intervals: tuple[DecodeInterval, ...]) -> DecodeInterval:
+    """The intervals of all engines as one: sums add, the resident tokens are weighted by the steps."""
+    steps = sum(part.steps for part in intervals)
+    return DecodeInterval(
+        steps=steps,
+        batch=sum(part.batch for part in intervals),
+        time_s=sum(part.time_s for part in intervals),
+        batch_sq=sum(part.batch_sq for part in intervals),
+        batch_time_s=sum(part.batch_time_s for part in intervals),
+        kv_tokens=sum(part.kv_tokens * part.steps for part in intervals) / steps,
+    )
+
+
 def decode_factors(prior: StepTimes, found: DecodeEvidence) -> tuple[float, float]:
     """Factors on base and batch-dependent part of a decode step; clipped until the evidence is consistent."""
     scale, base, slope = _decode_fit(prior, found)
+    scale = math.pow(scale, found.steps / (found.steps + TRUST_STEPS))
     if found.steps < FREE_STEPS or found.error >= VALID_ERROR:
         scale = _clip(scale, CLIP)
     return scale * base, scale * slope
@@ -132,8 +147,7 @@ def _decode_fit(prior: StepTimes, found: DecodeEvidence) -> tuple[float, float, 
     det = g11 * g22 - g12 * g12
     u1 = _clip((g22 * r1 - g12 * r2) / det, SHAPE_CLIP)
     u2 = _clip((g11 * r2 - g12 * r1) / det, SHAPE_CLIP)
-    trust = found.steps / (found.steps + TRUST_STEPS)
-    return scale**trust, u1, u2
+    return scale, u1, u2
 
 
 def _add_decode(prior: StepTimes, found: DecodeEvidence, seen: DecodeInterval) -> DecodeEvidence:
@@ -166,8 +180,10 @@ def _add_prefill(model: CapacityModel, found: PrefillEvidence, seen: PrefillInte
     predicted_s = seen.tokens * (token_s + prior.prefill_base_s / per_step)
     if not saturated:
         predicted_s = max(predicted_s, prior.prefill_floor_s * seen.tokens / per_step)
-    alone, batched = prefill_factors(replace(found, error=0.0))
-    factor = batched if saturated else alone
+    # The evidence is judged by what it alone would have said, without the prior's pull.
+    alone = found.seen_s / found.predicted_s if found.predicted_s > 0.0 else 1.0
+    batched = found.saturated_seen_s / found.saturated_predicted_s if found.saturated_predicted_s > 0.0 else alone
+    factor = batched if saturated else (alone if found.predicted_s > 0.0 else batched)
     error = min(abs(factor * predicted_s / seen.busy_s - 1.0), 1.0)
     error = found.error + ERROR_STEP * (error - found.error)
     keep = _keep(seen.busy_s, error)

@@ -67,7 +67,9 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
         )
         for role, pool in pools.items()
     }
-    pods = {pod.pod: _pod_memory(pod, memory.pods.get(pod.pod), until) for pod in live}
+    none = PodMemory()
+    olds = ((pod, memory.pods.get(pod.pod, none)) for pod in live)
+    pods = {pod.pod: remember(pod, old, until.get(pod.pod, old.arrivals_until)) for pod, old in olds}
     memory = replace(
         memory,
         pods=pods,
@@ -89,15 +91,6 @@ def _merge(rows: Rows, stock_rows: Rows) -> Rows:
         known = rows.get(second)
         rows[second] = row if known is None else [a + b for a, b in zip(known, row, strict=True)]
     return rows
-
-
-def _pod_memory(pod: PodSample, old: PodMemory | None, until: Mapping[str, int]) -> PodMemory:
-    found = remember(pod, old or PodMemory())
-    counted = found.start_counted or pod.ready_at is not None
-    arrivals_until = until.get(pod.pod, found.arrivals_until)
-    if counted == found.start_counted and arrivals_until == found.arrivals_until:
-        return found
-    return replace(found, start_counted=counted, arrivals_until=arrivals_until)
 
 
 def _starts(memory: RoleMemory, pods: list[PodSample], role: Role, known: Mapping[str, PodMemory]) -> RoleMemory:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from headrace.api.roles import Role
 
+LEAST_WINDOW_S = 240.0  # minutes-long lulls between bursts are common; a shorter window turns back and forth in them
+
 
 @dataclass(frozen=True, slots=True)
 class Objective:
@@ -46,7 +48,7 @@ class Limits:
     pd_ratio_max: float | None = None
     headroom: float = 1.0  # multiplies every need: the one knob between attainment and cost
     tick_s: float = 5.0
-    scale_down_window_s: float | None = None  # None: max(120 s, twice the learned start-up time)
+    scale_down_window_s: float | None = None  # None: max(240 s, twice the learned start-up time)
     restart_hold_s: float = 300.0  # after the controller's start nothing is taken away for so long
     max_starting: int = 8  # engines of this service that may start at once
     fresh_s: float = 30.0  # two of Prometheus' usual 15 s scrapes: one lost scrape does not make a pod stale
@@ -55,11 +57,13 @@ class Limits:
     paused: bool = False
 
     def window_s(self, startup_s: float) -> float:
-        """How long a need must stay away before a replica goes: start-up 90 s, 180 s.
+        """How long a need must stay away before a replica goes: start-up 150 s, 300 s.
 
         Idling a replica for about its start-up time costs at most twice the cheapest choice (ski rental).
         """
-        return self.scale_down_window_s if self.scale_down_window_s is not None else max(120.0, 2.0 * startup_s)
+        return (
+            self.scale_down_window_s if self.scale_down_window_s is not None else max(LEAST_WINDOW_S, 2.0 * startup_s)
+        )
 
     def lookback_s(self, startup_s: float) -> int:
         """How far back bursts are remembered: 2.5 windows within 60..300 s, 300 s at the default window."""

@@ -161,13 +161,14 @@ def prefill_interval(
     return PrefillInterval(tokens, busy_s, wall_s, queued, request_tokens, mean_context)
 
 
-def remember(pod: PodSample, old: PodMemory) -> PodMemory:
-    """The pod's memory after this read; a sample that was read before changes nothing."""
-    load = pod.load
+def remember(pod: PodSample, old: PodMemory, arrivals_until: int) -> PodMemory:
+    """The pod's memory after this read; a sample that was read before changes no figure."""
+    load, counted = pod.load, old.start_counted or pod.ready_at is not None
     if load is None or pod.sampled_at is None or pod.sampled_at <= old.at:
-        return old
-    return replace(
-        old,
+        return replace(old, arrivals_until=arrivals_until, start_counted=counted)
+    return PodMemory(
+        arrivals_until=arrivals_until,
+        start_counted=counted,
         at=pod.sampled_at,
         uncached_tokens=load.prefill_uncached_tokens_total,
         busy_s=load.prefill_busy_s_total,
