@@ -1,13 +1,14 @@
 """One cluster for every scenario; one operator for those that do not kill it."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import pytest
 
 from e2e.support.kubectl import Kubectl, Object, wait_for
-from e2e.support.models import tiny_model
+from e2e.support.models import service_on_standin, tiny_model
 from e2e.support.operator_process import OperatorProcess, leader, service_account_kubeconfig
 from headrace_cluster import Cluster
 
@@ -51,12 +52,12 @@ def operator_kubeconfig(kubectl: Kubectl, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def start_operator(
     cluster: Cluster, operator_kubeconfig: Path, tmp_path: Path
-) -> Iterator[Callable[[str], OperatorProcess]]:
-    """Starts operators that end with the test."""
+) -> Iterator[Callable[..., OperatorProcess]]:
+    """Starts operators that end with the test; keyword arguments are further settings."""
     running: list[OperatorProcess] = []
 
-    def start(identity: str) -> OperatorProcess:
-        settings = {**SHORT_WINDOWS, "HEADRACE_PROMETHEUS_URL": cluster.prometheus_url}
+    def start(identity: str, **more: str) -> OperatorProcess:
+        settings = {**SHORT_WINDOWS, "HEADRACE_PROMETHEUS_URL": cluster.prometheus_url, **more}
         log = tmp_path / f"{identity}.log"
         running.append(OperatorProcess(operator_kubeconfig, log, identity, next(_ports), settings).start())
         return running[-1]
@@ -80,14 +81,6 @@ def module_operator(
 
 
 @pytest.fixture
-def operator(start_operator: Callable[[str], OperatorProcess], kubectl: Kubectl) -> OperatorProcess:
-    """An operator that leads."""
-    started = start_operator("operator-a")
-    wait_for("the operator to lead", lambda: leader(kubectl) == "operator-a", timeout_s=60)
-    return started
-
-
-@pytest.fixture
 def namespace(kubectl: Kubectl, request: pytest.FixtureRequest) -> Iterator[Kubectl]:
     """kubectl in a namespace that the test has to itself."""
     name = f"t-{abs(hash(request.node.nodeid)) % 10**8}"
@@ -104,22 +97,5 @@ def model(cluster: Cluster) -> Path:
 
 @pytest.fixture
 def standin_service(model: Path) -> Callable[..., Object]:
-    """An InferenceService whose engines are the stand-in: Ready in seconds; it looks at no weights."""
-
-    def make(name: str = "chat", topology: str = "Disaggregated", **spec: object) -> Object:
-        roles = ("prefill", "decode") if topology == "Disaggregated" else ("worker",)
-        return {
-            "apiVersion": "headrace.dev/v1alpha1",
-            "kind": "InferenceService",
-            "metadata": {"name": name},
-            "spec": {
-                "model": {"source": f"file://{model}"},
-                "accelerator": "cpu",
-                "topology": topology,
-                "engine": {"image": "headrace/standin:dev"},
-                **{role: {"replicas": {"min": 1, "max": 3}} for role in roles},
-                **spec,
-            },
-        }
-
-    return make
+    """Makes InferenceServices whose engines are the stand-in."""
+    return partial(service_on_standin, model)

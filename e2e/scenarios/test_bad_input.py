@@ -56,7 +56,7 @@ def test_changed_immutable_field_is_refused(namespace: Kubectl, standin_service:
 
 
 def test_unknown_accelerator_is_named_with_the_known_ones(
-    namespace: Kubectl, operator: OperatorProcess, standin_service: Service
+    namespace: Kubectl, module_operator: OperatorProcess, standin_service: Service
 ) -> None:
     namespace.apply(standin_service(accelerator="nvidia-h1000"))
     message = told(namespace, "Stalled", "UnknownAccelerator")
@@ -65,7 +65,7 @@ def test_unknown_accelerator_is_named_with_the_known_ones(
 
 
 def test_children_that_would_collide_are_named_and_left_alone(
-    namespace: Kubectl, operator: OperatorProcess, standin_service: Service
+    namespace: Kubectl, module_operator: OperatorProcess, standin_service: Service
 ) -> None:
     namespace.apply(standin_service("chat"))
     wait_for("chat to be Ready", lambda: is_true(namespace.get("infsvc", "chat"), "Ready"), timeout_s=120)
@@ -78,7 +78,7 @@ def test_children_that_would_collide_are_named_and_left_alone(
 
 
 def test_model_directory_without_config_is_said(
-    namespace: Kubectl, operator: OperatorProcess, standin_service: Service, cluster: Cluster
+    namespace: Kubectl, module_operator: OperatorProcess, standin_service: Service, cluster: Cluster
 ) -> None:
     empty = Path(cluster.models) / "empty"
     empty.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def test_model_directory_without_config_is_said(
 
 
 def test_engine_that_crashes_at_start_is_said_with_its_last_words(
-    namespace: Kubectl, operator: OperatorProcess, standin_service: Service
+    namespace: Kubectl, module_operator: OperatorProcess, standin_service: Service
 ) -> None:
     crash = {"image": "headrace/standin:dev", "extraArgs": {"standin-crash": "out of luck"}}
     namespace.apply(standin_service(topology="Aggregated", engine=crash))
@@ -97,9 +97,8 @@ def test_engine_that_crashes_at_start_is_said_with_its_last_words(
 
 
 def test_prometheus_down_holds_and_is_said(
-    namespace: Kubectl, start_operator: Callable[[str], OperatorProcess], standin_service: Service, cluster: Cluster
+    namespace: Kubectl, module_operator: OperatorProcess, standin_service: Service, cluster: Cluster
 ) -> None:
-    start_operator("no-prometheus")
     namespace.apply(standin_service())
     wait_for("chat to be Ready", lambda: is_true(namespace.get("infsvc", "chat"), "Ready"), timeout_s=120)
     cluster.stop("prometheus")

@@ -1,8 +1,10 @@
-"""The tiny model that the real engines serve in scenarios and in the demo."""
+"""What scenarios serve: the tiny model with real engines, or the stand-in where it is not about the engine."""
 
 import subprocess
 import sys
 from pathlib import Path
+
+from e2e.support.kubectl import Object
 
 
 def tiny_model(directory: Path) -> Path:
@@ -12,3 +14,21 @@ def tiny_model(directory: Path) -> Path:
         engine = str(Path(sys.executable).with_name("headrace-engine"))
         subprocess.run([engine, "make-tiny-model", "--out", str(path)], check=True)
     return path
+
+
+def service_on_standin(folder: Path, name: str = "chat", topology: str = "Disaggregated", **spec: object) -> Object:
+    """An InferenceService whose engines are the stand-in: Ready in seconds; it looks at no weights."""
+    roles = ("prefill", "decode") if topology == "Disaggregated" else ("worker",)
+    return {
+        "apiVersion": "headrace.dev/v1alpha1",
+        "kind": "InferenceService",
+        "metadata": {"name": name},
+        "spec": {
+            "model": {"source": f"file://{folder}"},
+            "accelerator": "cpu",
+            "topology": topology,
+            "engine": {"image": "headrace/standin:dev"},
+            **{role: {"replicas": {"min": 1, "max": 3}} for role in roles},
+            **spec,
+        },
+    }
