@@ -57,17 +57,29 @@ def sample_manifest(sample: dict[str, Any], model_path: str) -> dict[str, Any]:
 
 
 def operator_manifests(rendered: list[dict[str, Any]], env: dict[str, str]) -> list[dict[str, Any]]:
-    """The operator's manifests with further environment and one replica: the demo's machine has two cores."""
+    """The operator's manifests with further environment, as the demo's cluster can run them."""
     changed = []
     for manifest in rendered:
-        if manifest["kind"] == "Deployment":
-            pod = manifest["spec"]["template"]["spec"]
-            containers = [
-                {**c, "env": [*c.get("env", ()), *({"name": k, "value": v} for k, v in env.items())]}
-                for c in pod["containers"]
-            ]
-            template = {**manifest["spec"]["template"], "spec": {**pod, "containers": containers}}
-            changed.append({**manifest, "spec": {**manifest["spec"], "replicas": 1, "template": template}})
-        else:
-            changed.append(manifest)
+        match manifest["kind"]:
+            case "Deployment":
+                changed.append(_with_env(manifest, env))
+            case "Namespace":
+                changed.append(_without_enforcement(manifest))
+            case _:
+                changed.append(manifest)
     return changed
+
+
+def _with_env(deployment: dict[str, Any], env: dict[str, str]) -> dict[str, Any]:
+    """One replica, since the demo's machine has two cores, and the demo's settings."""
+    template = deployment["spec"]["template"]
+    variables = [{"name": name, "value": value} for name, value in env.items()]
+    containers = [{**c, "env": [*c.get("env", ()), *variables]} for c in template["spec"]["containers"]]
+    pod = {**template, "spec": {**template["spec"], "containers": containers}}
+    return {**deployment, "spec": {**deployment["spec"], "replicas": 1, "template": pod}}
+
+
+def _without_enforcement(namespace: dict[str, Any]) -> dict[str, Any]:
+    """The embedded cluster's images are mounts of the machine's own folders, which Pod Security refuses: warn only."""
+    labels = {k: v for k, v in namespace["metadata"]["labels"].items() if k != "pod-security.kubernetes.io/enforce"}
+    return {**namespace, "metadata": {**namespace["metadata"], "labels": labels}}

@@ -29,7 +29,10 @@ def stage(record: RunRecord, console: Console, name: str) -> Iterator[None]:
     """One step: announced, timed, noted."""
     console.print(f"[bold]{name}[/] ...")
     begun = wall_clock()
-    yield
+    try:
+        yield
+    except subprocess.CalledProcessError as error:
+        raise DemoError(f"{name}: {error.cmd[-1]}: {str(error.stderr or error).strip()}") from error
     record.stages.append(Stage(name, round(wall_clock() - begun, 1)))
     console.print(f"  done in {record.stages[-1].seconds:.1f} s")
 
@@ -51,8 +54,8 @@ def install(kubectl: Kubectl, cluster: Cluster) -> None:
     kubectl.run("wait", "--for=condition=Established", "crd/inferenceservices.headrace.dev", "--timeout=60s")
     rendered = list(yaml.safe_load_all(kubectl.run("kustomize", str(ROOT / "charts/operator")).stdout))
     env = {**OPERATOR_ENV, "HEADRACE_PROMETHEUS_URL": cluster.prometheus_url}
-    kubectl.apply(yaml.safe_dump_all(operator_manifests(rendered, env)))
     system = kubectl.in_namespace("headrace-system")
+    system.apply(yaml.safe_dump_all(operator_manifests(rendered, env)))
     _wait(
         "the operator to lead",
         lambda: ((system.get("lease", "headrace-operator") or {}).get("spec") or {}).get("holderIdentity"),

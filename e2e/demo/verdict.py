@@ -49,6 +49,8 @@ def all_shrunk(samples: Sequence[Sample]) -> bool:
 def shortcomings(record: RunRecord) -> list[str]:
     """Why the demo did not succeed, each in a sentence; empty: it did."""
     found = list(record.errors)
+    if not record.phases:
+        return found or ["no load was offered"]  # what follows from that needs no sentence of its own
     for role in ROLES:
         told = story(record.samples, role)
         if told.grew_at is None:
