@@ -21,6 +21,7 @@ LINK_SHARE = 0.7  # of the link's peak that transfers reach
 LEAST_BUDGET_SHARE = 0.25  # of the TTFT objective is always granted to queueing, else no number of replicas helps
 FIXED_POINT_ROUNDS = 4  # the answer moves by less than 1 % after three
 ERROR_Z = 1.28  # the forecast's error is its 90 % quantile: as many standard deviations of a normal law
+BISECTIONS = 6  # of an interval of at most a factor of ten: 4 % left, on the safe side
 LEAST_NEED = 0.05  # replicas: keeps divisions sane on an idle pool
 EDGE_REPLICAS = 1e-3  # so few that steps always sit at the limit: the edge of saturation
 LEAST_SPARE = 0.1  # of the step limit: an objective below the base step time cannot be met by any number
@@ -195,20 +196,26 @@ def resident(
 def held_need(
     load: DecodeLoad, model: CapacityModel, pool: DecodePool, *, limit_s: float, prefill_work: float, z: float
 ) -> tuple[float, float]:
-    """Least n whose KV quantile fits, n = K_q(n) / (0.85 M), and whose requests have a place, n = N_q(n) / slots.
+    """Least n whose KV quantile fits, n = K_q(n) / room, and the n that has a place for its running requests.
 
-    Iterated from below; at least what is resident now.
+    More replicas take shorter steps and hold less, so K_q falls with n and the least n lies between what is resident
+    now and what a pool of that size would hold: bisection.
     """
-    room = pool.room
-    by_kv = max(load.resident_kv / room, LEAST_NEED)
-    by_slots = max(load.running / pool.slots, LEAST_NEED)
-    least_kv, least_slots = by_kv, by_slots
-    for _ in range(FIXED_POINT_ROUNDS):
-        n = max(by_kv, by_slots, prefill_work)
+
+    def asked(n: float) -> tuple[float, float]:
         held = resident(load, model, n, prefill_work=prefill_work, z=z, cap_s=limit_s)
-        by_kv = max(held.held_kv_q / room, least_kv)
-        by_slots = max(held.running_q / pool.slots, least_slots)
-    return by_kv, by_slots
+        return held.held_kv_q / pool.room, held.running_q / pool.slots
+
+    least_kv = max(load.resident_kv / pool.room, LEAST_NEED)
+    low = max(least_kv, prefill_work)
+    high, slots = asked(low)
+    if high > low:
+        for _ in range(BISECTIONS):
+            middle = math.sqrt(low * high)
+            kv, slots = asked(middle)
+            low, high = (middle, high) if kv > middle else (low, middle)
+        least_kv = high
+    return least_kv, max(slots, load.running / pool.slots, LEAST_NEED)
 
 
 def step_need(load: DecodeLoad, model: CapacityModel, *, limit_s: float, prefill_work: float, z: float) -> float:
