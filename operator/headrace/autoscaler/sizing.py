@@ -178,7 +178,20 @@ def _inputs(  # noqa: PLR0917 - the record shows all that sizing saw
         inputs[f"{role}_queued_tokens"] = pool.queued_tokens
         inputs[f"{role}_lead_s"] = leads[role]
     if load_p is not None:
-        inputs |= {"prefill_work": load_p.work, "ttft_budget_s": load_p.budget_s, "backlog_s": load_p.backlog_s}
+        inputs |= {
+            "prefill_work": load_p.work,
+            "ttft_budget_s": load_p.budget_s,
+            "backlog_s": load_p.backlog_s,
+            "request_alone_s": load_p.alone_s,
+            "variation": load_p.variation,
+        }
     if load_d is not None:
-        inputs |= {"decode_tokens_per_s": load_d.output, "resident_kv_tokens": load_d.resident_kv}
+        inputs |= {
+            "decode_tokens_per_s": load_d.output,
+            "decode_kv_per_s": load_d.kv,
+            "entering_kv_tokens": load_d.entering_kv,
+            "held_kv_tokens": load_d.held_kv,
+            "resident_kv_tokens": load_d.resident_kv,
+            "life_tokens": load_d.residence_tokens,
+        }
     return inputs
