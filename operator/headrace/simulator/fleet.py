@@ -27,6 +27,12 @@ _ENGINES: Mapping[Role, type[Engine]] = {
     Role.DECODE: DecodeEngine,
     Role.WORKER: UnifiedEngine,
 }
+# The gateway's usual policies: prompts follow their prefix, streams go where the fewest are (decode keeps no prefixes).
+_ROUTING: Mapping[Role, Routing] = {
+    Role.PREFILL: Routing.CACHE_AWARE,
+    Role.DECODE: Routing.LEAST_LOAD,
+    Role.WORKER: Routing.CACHE_AWARE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ class Fleet:
         self.budget: MissBudget | None = None
         self.series = Series()
         self.pools = {role: self._pool(role) for role in spec.roles}
-        self.routers = {role: Router(spec.routing.get(role, Routing.CACHE_AWARE), rng) for role in spec.roles}
+        self.routers = {role: Router(spec.routing.get(role, _ROUTING[role]), rng) for role in spec.roles}
         self.held: deque[Live] = deque()  # requests that the gateway holds while no engine serves
         self.live = self.arrived = self.rejected = self.retractions = 0
         self.actions = self.reversals = self.ticks = 0

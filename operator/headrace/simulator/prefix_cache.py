@@ -1,17 +1,18 @@
 """The prefix cache of one engine: 512-token blocks by hash, least recently used out first."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 BLOCK_TOKENS = 512  # the block length of the traces' hash_ids
 
 
 class PrefixCache:
-    """Blocks that a prompt can skip. A plain dict keeps insertion order: the first key is the least recently used."""
+    """Blocks that a prompt can skip, the least recently used first."""
 
     __slots__ = ("blocks",)
 
     def __init__(self) -> None:
-        self.blocks: dict[int, None] = {}
+        self.blocks: OrderedDict[int, None] = OrderedDict()
 
     def match(self, hash_ids: Sequence[int], isl: int) -> int:
         """Prompt tokens found from the start on; never the whole prompt, whose last token must be computed."""
@@ -26,9 +27,9 @@ class PrefixCache:
         """Note a prompt's blocks as most recently used, then keep no more than `room_tokens` of them."""
         blocks = self.blocks
         for block in hash_ids:
-            blocks.pop(block, None)
             blocks[block] = None
+            blocks.move_to_end(block)
         excess = len(blocks) - max(room_tokens, 0) // BLOCK_TOKENS
         while excess > 0 and blocks:
-            del blocks[next(iter(blocks))]
+            blocks.popitem(last=False)
             excess -= 1

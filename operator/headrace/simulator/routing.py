@@ -66,9 +66,9 @@ class Router:
         low, high = min(loads), max(loads)
         if high - low > BALANCE_ABSOLUTE and high > BALANCE_RELATIVE * low:
             return engines[loads.index(low)]
-        hashes = tuple(live.hash_ids or ())
-        best = max(engines, key=lambda engine: engine.cached_share(hashes, live.isl))
-        return best if best.cached_share(hashes, live.isl) > CACHE_THRESHOLD else engines[loads.index(low)]
+        shares = [engine.cached_share(live.hash_ids, live.isl) for engine in engines]
+        best = max(shares)
+        return engines[shares.index(best)] if best > CACHE_THRESHOLD else engines[loads.index(low)]
 
 
 def _inflight(engine: Engine) -> int:

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.simulator.decode_batch import DecodeBatch
@@ -19,6 +19,7 @@ def batch_of(prompts: list[tuple[int, int]], capacity: int = 10**9) -> DecodeBat
 PROMPTS = st.lists(st.tuples(st.integers(1, 5000), st.integers(2, 500)), min_size=1, max_size=20)
 
 
+@settings(deadline=None)
 @given(PROMPTS, st.integers(1, 300))
 def test_a_jump_takes_as_long_as_its_steps_one_by_one(prompts: list[tuple[int, int]], n: int) -> None:
     batch = batch_of(prompts)
@@ -32,6 +33,7 @@ def test_a_jump_takes_as_long_as_its_steps_one_by_one(prompts: list[tuple[int, i
     assert batch.kv == kv
 
 
+@settings(deadline=None)
 @given(PROMPTS, st.integers(0, 2000), st.floats(0.01, 0.99))
 def test_the_steps_within_a_time_are_the_inverse_of_their_span(
     prompts: list[tuple[int, int]], n: int, part: float
@@ -41,6 +43,7 @@ def test_the_steps_within_a_time_are_the_inverse_of_their_span(
     assert batch.steps_within(inside) == n
 
 
+@settings(deadline=None)
 @given(PROMPTS)
 def test_every_request_leaves_after_its_last_token_and_gives_its_kv_back(prompts: list[tuple[int, int]]) -> None:
     batch = batch_of(prompts)

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.simulator.load import scale, window
@@ -11,6 +11,7 @@ from headrace.simulator.request import Arrival
 LOAD = [Arrival(0.1 * i, 100 + i, 10, (i, i + 1)) for i in range(2000)]
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.floats(0.05, 6.0))
 def test_scaling_keeps_the_order_and_gives_the_asked_for_number(factor: float) -> None:
     made = list(scale(LOAD, factor, np.random.default_rng(1)))
