@@ -39,6 +39,7 @@ class RequestLedger:
 
     def arrived(self, rid: str, prompt_tokens: int, now: float) -> None:
         """A request was accepted."""
+        self._drop(rid)  # a client may choose an id that is still in use: the later request has it
         second, kind = int(now), length_class(prompt_tokens)
         self._live[rid] = _Live(prompt_tokens, second)
         self._queue(prompt_tokens)
@@ -50,16 +51,17 @@ class RequestLedger:
         self._forget_before(second - ARRIVAL_WINDOW_S)
 
     def progressed(self, rid: str, output_tokens: int, cached_tokens: int) -> None:
-        """The engine reported tokens of a request; the first report says how much the prefix cache had."""
+        """The engine reported tokens of a request; reports up to the first token say how much the prefix cache had."""
         live = self._live.get(rid)
         if live is None:
             return
-        if live.age_tokens == 0 and cached_tokens:
+        news = cached_tokens - live.cached_tokens
+        if live.age_tokens == 0 and news > 0:
             live.cached_tokens = cached_tokens
             count = self._arrivals.get((live.arrived_s, length_class(live.prompt_tokens)))
             if count is not None:
-                count[2] += cached_tokens
-            self._totals["cached_tokens"] += cached_tokens
+                count[2] += news
+            self._totals["cached_tokens"] += news
         if live.age_tokens == 0 and output_tokens:
             self._queue(-live.prompt_tokens)
         live.age_tokens = max(live.age_tokens, output_tokens)

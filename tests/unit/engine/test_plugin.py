@@ -1,0 +1,109 @@
+"""The hooks: they fit the installed SGLang, and they turn what it reports into the ledger's terms."""
+
+import ast
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from headrace_engine import plugin
+from headrace_engine.drain import DrainSwitch
+from headrace_engine.ledger import RequestLedger
+from headrace_engine_config.arguments import TABLES
+
+# The parameters that the hooks count on, of the methods that they are put around.
+HOOKED = {
+    "_send_one_request": ["self", "tokenized_obj"],
+    "_send_batch_request": ["self", "tokenized_objs"],
+    "collect_metrics": ["self", "state", "recv_obj", "i"],
+    "is_ready": ["self"],
+    "sigterm_watchdog": ["self"],
+}
+
+
+@pytest.fixture
+def ledger(monkeypatch: pytest.MonkeyPatch) -> RequestLedger:
+    fresh = RequestLedger("worker", 0.0)
+    monkeypatch.setattr(plugin, "LEDGER", fresh)
+    return fresh
+
+
+def _manager(status: str = "Up") -> Any:
+    return SimpleNamespace(server_status=SimpleNamespace(name=status))
+
+
+def _request(rid: str, prompt_tokens: int) -> Any:
+    return SimpleNamespace(rid=rid, input_ids=[0] * prompt_tokens)
+
+
+def _batch(rid: str, completion: list[int] | None, cached: list[int] | None) -> Any:
+    return SimpleNamespace(rids=["other", rid], completion_tokens=completion, cached_tokens=cached)
+
+
+def test_the_hooked_methods_are_in_the_installed_sglang() -> None:
+    """Read, not imported: the module takes half a minute on a cold machine."""
+    assert version("sglang") in TABLES
+    package = find_spec("sglang")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    folder = Path(package.submodule_search_locations[0])
+    tree = ast.parse((folder / "srt/managers/tokenizer_manager.py").read_text())
+    manager = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == plugin.MANAGER.rpartition(".")[2])
+    methods = (n for n in manager.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+    found = {n.name: [argument.arg for argument in n.args.args] for n in methods}
+    assert {name: found.get(name) for name in HOOKED} == HOOKED
+
+
+def test_outside_of_headraces_engine_nothing_is_hooked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(plugin.ROLE_VARIABLE, raising=False)
+    plugin.register()
+    assert not plugin.HOOKED
+
+
+def test_a_request_is_queued_until_its_first_token_and_finished_with_its_length(ledger: RequestLedger) -> None:
+    plugin._note_one(_manager(), _request("a", 300))
+    assert ledger.queued_tokens == 300
+    plugin._note_progress(None, _manager(), SimpleNamespace(finished=False), _batch("a", [9, 1], [9, 256]), 1)
+    assert ledger.queued_tokens == 0
+    plugin._note_progress(None, _manager(), SimpleNamespace(finished=True), _batch("a", [9, 20], [9, 256]), 1)
+    state = ledger.snapshot(0, ready=True, draining=False)
+    assert state["finished"] == [{"class": 2, "prompt_tokens": 300, "output_tokens": 20}]
+    assert state["totals"]["cached_tokens"] == 256
+
+
+def test_a_batch_is_each_of_its_requests(ledger: RequestLedger) -> None:
+    plugin._note_batch(_manager(), [_request("a", 10), _request("b", 20)])
+    assert ledger.queued_tokens == 30
+
+
+def test_an_output_without_counts_is_no_progress(ledger: RequestLedger) -> None:
+    plugin._note_one(_manager(), _request("a", 10))
+    plugin._note_progress(None, _manager(), SimpleNamespace(finished=False), _batch("a", None, None), 1)
+    assert ledger.queued_tokens == 10
+
+
+def test_a_request_given_as_embeddings_counts_without_tokens(ledger: RequestLedger) -> None:
+    plugin._note_one(_manager(), SimpleNamespace(rid="a", input_ids=None))
+    assert ledger.snapshot(0, ready=True, draining=False)["totals"] == {
+        "arrivals": 1, "prompt_tokens": 0, "cached_tokens": 0, "finished": 0, "output_tokens": 0
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "rid"), [("Starting", "warm-up"), ("Up", "HEALTH_CHECK_1")])
+def test_warm_ups_and_health_checks_are_nobodys_demand(ledger: RequestLedger, status: str, rid: str) -> None:
+    plugin._note_one(_manager(status), _request(rid, 10))
+    assert ledger.snapshot(0, ready=True, draining=False)["totals"]["arrivals"] == 0
+
+
+@pytest.mark.parametrize(
+    ("ready", "draining", "says"),
+    [(True, False, True), (True, True, False), (False, False, False), (False, True, False)],
+)
+def test_readiness_is_sglangs_unless_the_engine_drains(
+    monkeypatch: pytest.MonkeyPatch, ready: bool, draining: bool, says: bool
+) -> None:
+    monkeypatch.setattr(plugin, "DRAIN", DrainSwitch(on=draining))
+    assert plugin._ready_unless_draining(ready, _manager()) is says
