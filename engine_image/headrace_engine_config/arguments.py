@@ -27,6 +27,15 @@ def _speculative(name: str) -> Rule:
     return lambda config: getattr(config.speculative, name) if config.speculative else None
 
 
+def _cpu_memory_fraction(config: EngineConfig) -> float:
+    """A tenth of a small machine leaves room for the other engines beside it, and is plenty for CPU models.
+
+    Where the tokens are given the fraction bounds nothing, and must be wide: SGLang takes all memory that went
+    while it loaded for its own weights, also what another engine took that started beside it, and gives up.
+    """
+    return 0.1 if config.max_total_tokens is None else 0.6
+
+
 _SGLANG_0_5_23: Mapping[str, Rule] = {
     "model-path": lambda c: c.model_path,
     "served-model-name": lambda c: c.served_model_name,
@@ -39,8 +48,7 @@ _SGLANG_0_5_23: Mapping[str, Rule] = {
     "dp-size": lambda c: _unless_one(c.parallelism.data),
     "ep-size": lambda c: _unless_one(c.parallelism.expert),
     "pp-size": lambda c: _unless_one(c.parallelism.pipeline),
-    # Half of a small machine's memory must be left to the other engine beside it: a tenth is plenty for CPU models.
-    "mem-fraction-static": lambda c: c.mem_fraction_static or (0.1 if c.device == "cpu" else None),
+    "mem-fraction-static": lambda c: c.mem_fraction_static or (_cpu_memory_fraction(c) if c.device == "cpu" else None),
     "max-total-tokens": lambda c: c.max_total_tokens,
     "max-running-requests": lambda c: c.max_running_requests,
     "chunked-prefill-size": lambda c: c.chunked_prefill_size,

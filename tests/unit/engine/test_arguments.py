@@ -38,6 +38,11 @@ def test_the_command_line_of_each_role_on_each_device(config: MakeConfig, role: 
     assert " ".join(command_line(config(role=role, device=device))) == GOLDEN[role, device]
 
 
+def test_given_tokens_on_cpu_leave_room_for_what_starts_beside(config: MakeConfig) -> None:
+    assert server_arguments(config(device="cpu", max_total_tokens=8192))["mem-fraction-static"] == 0.6
+    assert server_arguments(config(device="cuda", max_total_tokens=8192)).get("mem-fraction-static") is None
+
+
 def test_every_setting_reaches_its_own_argument(config: MakeConfig) -> None:
     full = config(
         role="decode",
