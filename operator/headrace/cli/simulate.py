@@ -218,9 +218,9 @@ def _times(fleet: FleetProfile, calibrate_path: Path | None, accelerator: str | 
 
 def _show_errors(report: dict[str, Any]) -> None:
     table = Table(title=f"Simulated against measured ({report['from']})", box=SIMPLE)
-    table.padding = (0, 1)
-    for column in ("run", "rps", "load", "TTFT p50 ms", "error", "TPOT ms", "error"):
-        table.add_column(column, justify="left" if column == "run" else "right", no_wrap=True)
+    table.add_column("run", min_width=17)
+    for column, width in (("rps", 5), ("load", 5), ("TTFT p50 ms", 13), ("error", 7), ("TPOT ms", 9), ("error", 7)):
+        table.add_column(column, justify="right", no_wrap=True, min_width=width)
     for row in report["rows"]:
         cells = [
             row["run"].removeprefix("serve_"),
