@@ -7,9 +7,16 @@ from typing import Any
 
 from e2e.demo.record import ROLES, DecisionRow, EngineSignals, RoleCount
 
+# Prefill and decode engines have queues of their own: before the KV has a place, and while it comes over.
+_WAITING = (
+    "num_queue_reqs",
+    "num_prefill_bootstrap_queue_reqs",
+    "num_decode_prealloc_queue_reqs",
+    "num_decode_transfer_queue_reqs",
+)
+_RUNNING, _KV = "num_running_reqs", "token_usage"
 # One query brings every figure: SGLang's names with either separator, since OpenMetrics turns the colon into "_".
-ENGINE_QUERY = '{{__name__=~"sglang[:_](num_running_reqs|num_queue_reqs|token_usage)",service="{service}"}}'
-_WAITING, _RUNNING, _KV = "num_queue_reqs", "num_running_reqs", "token_usage"
+ENGINE_QUERY = f'{{{{__name__=~"sglang[:_]({"|".join((*_WAITING, _RUNNING, _KV))})",service="{{service}}"}}}}'
 
 
 def count_pods(pods: Iterable[Mapping[str, Any]]) -> dict[str, RoleCount]:
@@ -41,13 +48,14 @@ def engine_signals(response: Mapping[str, Any]) -> dict[str, EngineSignals]:
         name = str(series["metric"].get("__name__", "")).removeprefix("sglang").lstrip(":_")
         values[series["metric"].get("role", ""), name].append(float(series["value"][1]))
 
-    def total(role: str, name: str) -> float | None:
-        return sum(values[role, name]) if (role, name) in values else None
+    def total(role: str, *names: str) -> float | None:
+        known = [value for name in names for value in values.get((role, name), ())]
+        return sum(known) if known else None
 
     return {
         role: EngineSignals(
             running_requests=total(role, _RUNNING),
-            waiting_requests=total(role, _WAITING),
+            waiting_requests=total(role, *_WAITING),
             kv_share=fmean(values[role, _KV]) if (role, _KV) in values else None,
         )
         for role in ROLES

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from e2e.demo.observe import count_pods, engine_signals, latest_decision, recent_decisions
+from e2e.demo.observe import ENGINE_QUERY, count_pods, engine_signals, latest_decision, recent_decisions
 from e2e.demo.record import EngineSignals, RoleCount
 
 
@@ -36,13 +36,20 @@ def test_signals_are_summed_or_averaged_over_pods_with_either_metric_name() -> N
     vector = [
         series("sglang:num_queue_reqs", "prefill", "3"),
         series("sglang_num_queue_reqs", "prefill", "2"),
+        series("sglang:num_prefill_bootstrap_queue_reqs", "prefill", "1"),
         series("sglang:token_usage", "decode", "0.5"),
         series("sglang:token_usage", "decode", "0.25"),
     ]
     assert engine_signals({"data": {"result": vector}}) == {
-        "prefill": EngineSignals(waiting_requests=5.0),
+        "prefill": EngineSignals(waiting_requests=6.0),
         "decode": EngineSignals(kv_share=0.375),
     }
+
+
+def test_the_query_asks_for_every_figure_of_one_service() -> None:
+    query = ENGINE_QUERY.format(service="chat")
+    assert query.startswith('{__name__=~"sglang[:_](num_queue_reqs|')
+    assert query.endswith('|token_usage)",service="chat"}')
 
 
 def test_missing_series_are_unknown_and_not_zero() -> None:
