@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from headrace.api.roles import Role
-from headrace.autoscaler.calibration import calibrate
+from headrace.autoscaler.calibration import DecodeInterval, PrefillInterval, calibrate
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.demand import gather, reckon
 from headrace.autoscaler.forecast import observe as observe_forecast
@@ -51,15 +51,7 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
     shape = rates(history, longest)
     horizon_s = limits.tick_s + max(startup_s(memory.role(role), limits.startup_prior_s) for role in pools)
     forecast = observe_forecast(memory.forecast, history, horizon_s, 1.0 - 2.0 * limits.objective.miss_share)
-    new = [pod for pod in fresh if pod.sampled_at is not None]
-    decode = [found for pod in new if (found := decode_interval(pod, memory.pods.get(pod.pod))) is not None]
-    prefill = [
-        part
-        for pod in new
-        if pod.role in ENTRANCES
-        and (part := prefill_interval(pod, memory.pods.get(pod.pod), shape.request_tokens, shape.mean_context))
-        is not None
-    ]
+    decode, prefill = _intervals(fresh, memory.pods, shape)
     parked = _parked(pools, shape, model, limits)
     roles = {
         role: _hold(
@@ -104,6 +96,19 @@ def _starts(memory: RoleMemory, pods: list[PodSample], role: Role, known: Mappin
         and pod.ready_at - pod.created_at >= LEAST_START_S
     ]
     return replace(memory, starts_s=(*memory.starts_s, *found)[-STARTS_KEPT:]) if found else memory
+
+
+def _intervals(
+    fresh: list[PodSample], known: Mapping[str, PodMemory], shape: Rates
+) -> tuple[list[DecodeInterval], list[PrefillInterval]]:
+    """What the engines did since their last reads."""
+    decode = [found for pod in fresh if (found := decode_interval(pod, known.get(pod.pod))) is not None]
+    tokens, context = shape.request_tokens, shape.mean_context
+    entrances = [pod for pod in fresh if pod.role in ENTRANCES]
+    prefill = [
+        part for pod in entrances if (part := prefill_interval(pod, known.get(pod.pod), tokens, context)) is not None
+    ]
+    return decode, prefill
 
 
 def _parked(pools: Mapping[Role, Observed], shape: Rates, model: CapacityModel, limits: Limits) -> float:

@@ -12,10 +12,10 @@ from headrace_engine_config.length_class import LENGTH_CLASSES
 PRIOR_OUTPUT_TOKENS = 256.0  # mean answer until one was seen: the usual chat answer is 100..400 tokens
 POOL_WEIGHT = 20.0  # a class needs so many answers of its own to weigh as much as all classes together
 REFRESH_S = 30.0  # answers take seconds to minutes: the law need not follow every tick
-FINISHED_LEAST, FINISHED_MOST = 16, 384  # answers looked at, per pod at least and in all: 384 give a mean to 5 %
+FINISHED_LEAST, FINISHED_MOST = 16, 256  # answers looked at, per pod at least and in all: 256 give a mean to 6 %
 LAW_STEP = 0.4  # weight of the newest sample: answers vary by twice their mean, so one sample swings by 10 %
 LEAST_AT_RISK = 3  # answers at risk before a single end may take the curve far down
-STREAMS_LEAST, STREAMS_MOST = 8, 192  # the same for running streams
+STREAMS_LEAST, STREAMS_MOST = 8, 128  # the same for running streams
 
 
 @dataclass(frozen=True, slots=True)

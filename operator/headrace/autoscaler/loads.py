@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
-from headrace.autoscaler.forecast import Outlook
+from headrace.autoscaler.forecast import Outlook, outlook
 from headrace.autoscaler.history import Rates, rates
 from headrace.autoscaler.limits import Limits, Objective
 from headrace.autoscaler.memory import Memory, RoleMemory
@@ -45,13 +45,14 @@ class Demand:
         return self.long if self.long.count > 0 else self.short
 
 
-def demand(memory: Memory, outlook: Outlook, unseen_factor: float, *, engine_state: bool, lookback_s: int) -> Demand:
+def demand(memory: Memory, now: float, unseen_factor: float, *, engine_state: bool, lookback_s: int) -> Demand:
     """Rates of the history over a minute and over the look-back (five minutes unless windows are shortened)."""
     history = memory.history
+    short, long = rates(history, SHORT_S), rates(history, min(LONG_S, lookback_s))
     return Demand(
-        short=rates(history, SHORT_S),
-        long=rates(history, min(LONG_S, lookback_s)),
-        outlook=outlook,
+        short=short,
+        long=long,
+        outlook=outlook(memory.forecast, max(short.tokens, long.tokens), now),
         unseen_factor=unseen_factor,
         dispersion=history_dispersion(history),
         engine_state=engine_state,

@@ -1,6 +1,7 @@
 """One role as the samples show it: counts by phase, load with silent pods imputed, intervals for calibration."""
 
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from headrace.api.roles import Role
 from headrace.autoscaler.calibration import DecodeInterval, PrefillInterval
@@ -26,12 +27,10 @@ class Observed:
     unseen: int  # serving pods whose sample is missing
     stale: int
     current: int  # replicas that are meant to stay: serving, starting, and ordered but not visible yet
-    desired: int | None  # spec.replicas of the workload, draining pods included; None: no workload seen
     floor: int
     floor_until: float
     running: float
     kv_tokens: float
-    waiting_requests: float
     queued_tokens: float  # new prompt tokens accepted and not yet prefilled
     waiting_places: float  # requests for which no KV could be allocated yet
     prealloc_requests: float  # these, and those whose KV is still being computed or sent
@@ -57,10 +56,7 @@ def observe(  # noqa: PLR0917 - one role of one tick
 ) -> Observed:
     """The role's pods of one Signals value. `memory` is that of the last tick, for the busy share."""
     pods = memory.pods
-    mine = [pod for pod in signals.pods if pod.role is role]
-    serving = tuple(pod for pod in mine if pod.phase is PodPhase.SERVING)
-    starting = tuple(pod for pod in mine if pod.phase is PodPhase.STARTING)
-    draining = tuple(pod for pod in mine if pod.phase is PodPhase.DRAINING)
+    serving, starting, draining = _by_phase(signals, role)
     states = {pod.pod: freshness(pod, now, limits) for pod in (*serving, *draining)}
     seen = [pod for pod in serving if states[pod.pod] is not Freshness.MISSING]
     loads = [pod.load for pod in seen if pod.load is not None]
@@ -71,13 +67,10 @@ def observe(  # noqa: PLR0917 - one role of one tick
     # Not the pods that exist: a rollout has some beyond the number, and they are not there to stay.
     ordered = max(pool.desired - len(draining), 0) if pool else staying
 
-    def total(name: str) -> float:
-        values = [float(getattr(load, name)) for load in loads]
-        return sum(values) + unseen * median(values) + sum(float(getattr(load, name)) for load in leaving)
-
+    totals = _totals(loads, leaving, unseen)
     queued = [queued_tokens(pod) for pod in seen]
     shares = [share for pod in seen if (share := _busy_share(pod, pods.get(pod.pod))) is not None]
-    running, kv_tokens = total("running_requests"), total("used_tokens")
+    running, kv_tokens = totals[0], totals[1]
     replicas = float(max(len(serving), 1))
     return Observed(
         role=role,
@@ -86,23 +79,51 @@ def observe(  # noqa: PLR0917 - one role of one tick
         draining=draining,
         unseen=unseen,
         stale=sum(states[pod.pod] is Freshness.STALE for pod in serving),
-        current=ordered,
-        desired=pool.desired if pool else None,
+        current=staying,
         floor=pool.floor if pool else 0,
         floor_until=pool.floor_until if pool else 0.0,
         running=running,
         kv_tokens=kv_tokens,
         step_s=model.steps.decode_s(running / replicas, kv_tokens / replicas),
-        waiting_requests=total("waiting_requests"),
         queued_tokens=sum(queued) + unseen * median(queued),
-        waiting_places=total("decode_prealloc_requests"),
-        prealloc_requests=total("decode_prealloc_requests") + total("decode_transfer_requests"),
-        inflight_requests=total("prefill_inflight_requests"),
-        retracted_requests=total("decode_retracted_requests"),
+        waiting_places=totals[2],
+        prealloc_requests=totals[2] + totals[3],
+        inflight_requests=totals[4],
+        retracted_requests=totals[5],
         kv_capacity_tokens=median([float(load.max_total_tokens) for load in loads]) if loads else None,
         max_running=median([float(load.max_running_requests) for load in loads]) if loads else None,
         busy_share=sum(shares) / len(shares) if shares else None,
     )
+
+
+_FIGURES = attrgetter(
+    "running_requests",
+    "used_tokens",
+    "decode_prealloc_requests",
+    "decode_transfer_requests",
+    "prefill_inflight_requests",
+    "decode_retracted_requests",
+)
+
+
+def _by_phase(signals: Signals, role: Role) -> tuple[tuple[PodSample, ...], ...]:
+    mine = [pod for pod in signals.pods if pod.role is role]
+    return tuple(
+        tuple(pod for pod in mine if pod.phase is phase)
+        for phase in (PodPhase.SERVING, PodPhase.STARTING, PodPhase.DRAINING)
+    )
+
+
+def _totals(loads: list[EngineLoad], leaving: list[EngineLoad], unseen: int) -> list[float]:
+    """Sums of _FIGURES over serving and draining pods; unseen serving pods count as the median of the seen ones."""
+    rows = [_FIGURES(load) for load in loads]
+    if not rows and not leaving:
+        return [0.0] * 6
+    sums = [float(sum(column)) for column in zip(*rows, *map(_FIGURES, leaving), strict=True)]
+    if unseen and rows:
+        middles = [median([float(value) for value in column]) for column in zip(*rows, strict=True)]
+        return [known + unseen * middle for known, middle in zip(sums, middles, strict=True)]
+    return sums
 
 
 def queued_tokens(pod: PodSample) -> float:

@@ -70,13 +70,14 @@ class Change:
             for role, part in limits.roles.items()
         }
         objective = _with(limits.objective, ttft_s=self.ttft_s, tpot_s=self.tpot_s, percentile=self.percentile)
-        return _with(
+        changed: Limits = _with(
             replace(limits, roles=roles, objective=objective),
             headroom=self.headroom,
             gpu_budget=self.gpu_budget,
             scale_down_window_s=self.scale_down_window_s,
             startup_prior_s=self.startup_s,
         )
+        return changed
 
     def signals(self, signals: Signals) -> Signals:
         """The signals with start-up times that differ."""

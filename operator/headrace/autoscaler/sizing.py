@@ -7,13 +7,9 @@ from typing import Any
 from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Need, WhatIf
-from headrace.autoscaler.forecast import Outlook, outlook
 from headrace.autoscaler.guards import keep_share
-from headrace.autoscaler.history import rates
 from headrace.autoscaler.limits import Limits
 from headrace.autoscaler.loads import (
-    LONG_S,
-    SHORT_S,
     Demand,
     decode_load,
     demand,
@@ -96,7 +92,7 @@ def size(
     has_state = any(pod.state is not None for pool in pools.values() for pod in pool.serving)
     found = demand(
         memory,
-        outlook=_outlook(memory, limits, leads, signals.at),
+        now=signals.at,
         unseen_factor=_unseen_factor(entrance),
         engine_state=has_state,
         lookback_s=limits.lookback_s(max(leads.values())),
@@ -110,11 +106,7 @@ def size(
         factor = model.headroom(model.prefill_valid)
         needs[entrance.role] = prefill_needs(load_p, limits.objective.miss_share, factor, limits.headroom)
     if exit_ is not None:
-        miss_share = limits.objective.miss_share
-        if found.engine_state:
-            load_d = decode_load(found, exit_, memory, model, miss_share)
-        else:
-            load_d = stock_decode_load(found, exit_, memory, miss_share)
+        load_d = _decode_load(found, exit_, memory, model, limits.objective.miss_share)
         capacity = _pool(exit_, model, memory)
         work = load_p.work if load_p is not None and exit_.role is Role.WORKER else 0.0
         scale = model.headroom(model.decode_valid) * limits.headroom
@@ -131,10 +123,10 @@ def size(
     )
 
 
-def _outlook(memory: Memory, limits: Limits, leads: Mapping[Role, float], now: float) -> Outlook:
-    lookback_s = limits.lookback_s(max(leads.values()))
-    reactive = max(rates(memory.history, SHORT_S).tokens, rates(memory.history, min(LONG_S, lookback_s)).tokens)
-    return outlook(memory.forecast, reactive, now)
+def _decode_load(found: Demand, pool: Observed, memory: Memory, model: CapacityModel, miss_share: float) -> DecodeLoad:
+    if found.engine_state:
+        return decode_load(found, pool, memory, model, miss_share)
+    return stock_decode_load(found, pool, memory, miss_share)
 
 
 def _pool(pool: Observed, model: CapacityModel, memory: Memory) -> DecodePool:
@@ -177,6 +169,11 @@ def _inputs(  # noqa: PLR0917 - the record shows all that sizing saw
         inputs[f"{role}_kv_tokens"] = pool.kv_tokens
         inputs[f"{role}_queued_tokens"] = pool.queued_tokens
         inputs[f"{role}_lead_s"] = leads[role]
+    return inputs | _load_inputs(load_p, load_d)
+
+
+def _load_inputs(load_p: PrefillLoad | None, load_d: DecodeLoad | None) -> dict[str, Any]:
+    inputs: dict[str, Any] = {}
     if load_p is not None:
         inputs |= {
             "prefill_work": load_p.work,

@@ -34,5 +34,5 @@ if __name__ == "__main__":
     from headrace.autoscaler.record import to_record
 
     decision = documented_decision()
-    print(explain(decision))
-    print(json.dumps(to_record(decision), indent=1))
+    print(explain(decision))  # noqa: T201 - the output is what this file is run for
+    print(json.dumps(to_record(decision), indent=1))  # noqa: T201
