@@ -14,11 +14,14 @@ from headrace_engine_config import EngineConfigError, load_config
 from headrace_standin.app import StandIn, application
 
 BAD_CONFIG = 78  # as the real engine
+# Streams left after the drain's deadline are given up: aiohttp would wait a minute more for them.
+SHUTDOWN_S = 1.0
 
 
 async def serve(engine: StandIn) -> None:
     """Serve until SIGTERM and the end of the last request, bounded by the configuration."""
-    runner = web.AppRunner(application(engine), access_log=None)
+    # With cancellation a request whose client has gone leaves the queue, as it does in SGLang.
+    runner = web.AppRunner(application(engine), access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     await web.TCPSite(runner, engine.config.host, engine.config.port).start()
     ended = asyncio.Event()
