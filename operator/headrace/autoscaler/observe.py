@@ -79,7 +79,7 @@ def observe(  # noqa: PLR0917 - one role of one tick
         draining=draining,
         unseen=unseen,
         stale=sum(states[pod.pod] is Freshness.STALE for pod in serving),
-        current=staying,
+        current=ordered,
         floor=pool.floor if pool else 0,
         floor_until=pool.floor_until if pool else 0.0,
         running=running,
