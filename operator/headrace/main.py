@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+from pathlib import Path
 
 import structlog
 
@@ -14,6 +15,8 @@ from headrace.kube.client import KubeClient, connect
 from headrace.kube.interface import KubeError
 from headrace.loops.autoscale import AutoscaleLoop
 from headrace.loops.book import DecisionBook
+from headrace.loops.calibration_store import CalibrationStore
+from headrace.loops.decision_log import DecisionLog
 from headrace.loops.lease import LeadershipLost
 from headrace.loops.reconcile import Reconciler
 from headrace.loops.supervisor import Loops, Operator, Parts, WatchesEnded
@@ -70,6 +73,8 @@ def make_loops(parts: Parts) -> Loops:
     url = parts.settings.prometheus_url
     sources = LiveSources(engines, PrometheusClient(url) if url else None)
     book = DecisionBook()
+    folder = parts.settings.decision_log_dir
+    decision_log = DecisionLog(Path(folder), parts.settings.decision_log_bytes) if folder else None
     reconciler = Reconciler(
         parts.kube,
         parts.settings,
@@ -90,5 +95,13 @@ def make_loops(parts: Parts) -> Loops:
         parts.services,
         parts.metrics,
         sources,
+        decision_log,
+        CalibrationStore(parts.kube),
     )
-    return Loops(reconcile=reconciler.reconcile, autoscale=autoscale.run, close=sources.close)
+
+    async def close() -> None:
+        await sources.close()
+        if decision_log is not None:
+            await asyncio.to_thread(decision_log.close)
+
+    return Loops(reconcile=reconciler.reconcile, autoscale=autoscale.run, close=close)

@@ -50,6 +50,11 @@ class Settings(BaseModel):
     drain_deadline_s: float = Field(600.0, gt=0)
     """A draining engine that is not idle by then is ended, and the loss recorded. Longer than nearly all streams."""
 
+    decision_log_dir: str = ""
+    """Folder of the decision log that `headrace replay` reads; empty: none is written."""
+    decision_log_bytes: int = Field(128 * 2**20, ge=2**20)
+    """Size of that log, eight files in all: about four hours of one service with four busy engines."""
+
     # Lease: client-go's values, known to suit API servers that are slow for seconds at a time
     lease_name: str = "headrace-operator"
     """Name of the Lease."""

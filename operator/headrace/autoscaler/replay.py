@@ -1,7 +1,7 @@
 """The same decisions again from recorded ticks: exactly as they were, or under another objective, bound or start-up.
 
-A change is replayed in open loop. The load is the recorded fleet's; only the pools' desired numbers are moved by what
-the replayed targets differ from the recorded ones, so that a replay that wants less can go on to want less still.
+A change is replayed in open loop: the load is the recorded fleet's. Only the number of replicas follows the replayed
+targets: replicas that the recorded fleet did not have are idle ones, which start as long as engines are known to.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,10 +12,10 @@ from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Decision
 from headrace.autoscaler.limits import Limits
-from headrace.autoscaler.memory import Memory
+from headrace.autoscaler.memory import Memory, startup_s
 from headrace.autoscaler.plan import Plan, plan
 from headrace.autoscaler.record import to_record
-from headrace.autoscaler.signals import PodSample, Signals
+from headrace.autoscaler.signals import EngineLoad, PodPhase, PodSample, Signals
 from headrace.autoscaler.signals_record import (
     Record,
     limits_from_json,
@@ -187,32 +187,66 @@ class _Thread:
     def __init__(self, memory: Memory, model: CapacityModel) -> None:
         self.at = memory.at
         self._memory, self._model = memory, model
-        self._ahead: dict[Role, int] = {}  # replayed target less the recorded one, at the last tick
+        self._pools: dict[Role, _Pool] = {}
 
     def decide(self, entry: Entry, change: Change) -> Decision:
-        signals = _shifted(change.signals(entry.signals), self._ahead)
-        made = plan(signals, self._model, change.limits(entry.limits), self._memory, signals.at)
+        signals, limits = change.signals(entry.signals), change.limits(entry.limits)
+        for role, pool in self._pools.items():
+            signals = _as_if(signals, role, pool)
+        made = plan(signals, self._model, limits, self._memory, signals.at)
         self.at, self._memory, self._model = signals.at, made.memory, made.model
         recorded = recorded_targets(entry)
-        self._ahead = {
-            role: target.replicas - recorded.get(role, target.replicas)
-            for role, target in made.decision.targets().items()
-        }
+        for role, target in made.decision.targets().items():
+            now = recorded.get(role, target.replicas)
+            lead_s = startup_s(made.memory.role(role), limits.startup_prior_s)
+            old = self._pools.get(role, _Pool(now))
+            self._pools[role] = old.after(now, target.replicas - now, signals.at, lead_s)
         return made.decision
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """How one role's replayed pool differs from the recorded one."""
+
+    recorded: int  # target
+    ahead: int = 0  # replayed target less the recorded one
+    ready_at: tuple[float, ...] = ()  # of the replicas that only the replay has, in order
+
+    def after(self, recorded: int, ahead: int, now: float, lead_s: float) -> "_Pool":
+        """The pool after one more decision: what only the recorded fleet gave up serves on, the rest has to start."""
+        kept = self.ready_at[: max(ahead, 0)]
+        new = max(ahead, 0) - len(kept)
+        serve_on = min(new, max(self.recorded - recorded, 0))
+        ready_at = sorted((*kept, *(now,) * serve_on, *(now + lead_s,) * (new - serve_on)))
+        return _Pool(recorded, ahead, tuple(ready_at))
+
+
+def _as_if(signals: Signals, role: Role, pool: _Pool) -> Signals:
+    """The signals with the replay's number of replicas in one role; the load in total stays the recorded one."""
+    if pool.ahead == 0:
+        return signals
+    pools = dict(signals.pools)
+    if role in pools:
+        pools[role] = replace(pools[role], desired=max(pools[role].desired + pool.ahead, 0))
+    mine = [pod for pod in signals.pods if pod.role is role]
+    starting = sorted((pod for pod in mine if pod.phase is PodPhase.STARTING), key=lambda pod: -pod.created_at)
+    never = {pod.pod for pod in starting[: max(-pool.ahead, 0)]}
+    peer = next((pod for pod in mine if pod.load is not None), None)
+    more = tuple(_idle(role, number, at, signals.at, peer) for number, at in enumerate(pool.ready_at, start=1))
+    return replace(signals, pools=pools, pods=(*(pod for pod in signals.pods if pod.pod not in never), *more))
+
+
+def _idle(role: Role, number: int, ready_at: float, now: float, peer: PodSample | None) -> PodSample:
+    """A replica that only the replay has. Made when it is ready, so that nothing is learnt from its start."""
+    if now < ready_at or peer is None or peer.load is None:
+        return PodSample(f"replayed-{role}-{number}", role, PodPhase.STARTING, created_at=ready_at)
+    load = EngineLoad(0, 0, 0, peer.load.max_total_tokens, peer.load.max_running_requests)
+    return PodSample(f"replayed-{role}-{number}", role, PodPhase.SERVING, ready_at, ready_at, now, peer.revision, load)
 
 
 def recorded_targets(entry: Entry) -> dict[Role, int]:
     """The replicas that the operator decided for."""
     return {Role(name): part["target"]["replicas"] for name, part in entry.recorded["roles"].items()}
-
-
-def _shifted(signals: Signals, ahead: Mapping[Role, int]) -> Signals:
-    if not any(ahead.values()):
-        return signals
-    pools = {
-        role: replace(pool, desired=max(pool.desired + ahead.get(role, 0), 0)) for role, pool in signals.pools.items()
-    }
-    return replace(signals, pools=pools)
 
 
 def _started(pod: PodSample, startup_s: float) -> PodSample:

@@ -1,7 +1,7 @@
-"""The autoscale loop: every few seconds all services are read together and decided one by one. It writes nothing.
+"""The autoscale loop: every few seconds all services are read together and decided one by one.
 
 Decisions go into the book; the service's key goes into the work queue when a decision says something new, and the
-reconcile pass carries it out.
+reconcile pass carries it out. The loop itself writes nothing but, once in a while, what it learnt about the engines.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from headrace.autoscaler.limits import Limits
 from headrace.autoscaler.memory import Memory, initial_memory
 from headrace.autoscaler.plan import plan
 from headrace.autoscaler.record import to_record
+from headrace.autoscaler.replay import Tick
 from headrace.autoscaler.signals import GatewaySample, PodPhase, PodSample, Signals
 from headrace.catalog.accelerators import UnknownAccelerator, lookup
 from headrace.clock import Clock
@@ -28,6 +29,8 @@ from headrace.engines.client import ENGINE_PORT, GATEWAY_METRICS_PORT
 from headrace.engines.sources import Snapshot, Sources
 from headrace.kube.interface import Kube, Manifest
 from headrace.loops.book import Capacity, DecisionBook
+from headrace.loops.calibration_store import CalibrationStore, Learnt
+from headrace.loops.decision_log import DecisionLog
 from headrace.loops.keys import Key
 from headrace.loops.stores import PodStore, ServiceStore
 from headrace.modelsource.prior import basis_of, prior
@@ -92,6 +95,8 @@ class AutoscaleLoop:
         services: ServiceStore,
         metrics: Metrics,
         sources: Sources,
+        decision_log: DecisionLog | None = None,
+        calibrations: CalibrationStore | None = None,
     ) -> None:
         self._kube = kube
         self._settings = settings
@@ -102,6 +107,8 @@ class AutoscaleLoop:
         self._services = services
         self._metrics = metrics
         self._sources = sources
+        self._log = decision_log
+        self._calibrations = calibrations
         self._courses: dict[Key, Course] = {}
 
     async def run(self) -> None:
@@ -152,6 +159,10 @@ class AutoscaleLoop:
                 log.exception("decision failed", service=str(subject.key))
                 self._metrics.autoscale_errors.labels(type(error).__name__).inc()
             await asyncio.sleep(0)  # probes and passes get their turn between two services
+        if self._calibrations is not None:
+            courses = [subject.course for subject in subjects]
+            learnt = [Learnt(c.service, c.basis, c.model, c.memory) for c in courses]
+            await self._calibrations.save(learnt, self._courses.keys(), self._clock.now())
 
     async def _subject(self, key: Key) -> Subject | None:
         """The service as far as it can be decided about; None: not now, and no decision of it holds."""
@@ -177,18 +188,29 @@ class AutoscaleLoop:
             basis = basis_of(service.spec)
             known = self._courses.get(key)
             if known is None or known.basis != basis or known.service.uid != service.uid:
-                known = Course(service, await prior(service.spec), basis)
+                known = await self._begin(key, service, basis)
         except (SpecError, UnknownAccelerator):
             return None  # the reconcile pass says so in the status
         known.service = service
         self._courses[key] = known
         return known
 
+    async def _begin(self, key: Key, service: InferenceService, basis: tuple[Any, ...]) -> Course:
+        model = await prior(service.spec)
+        if self._calibrations is None:
+            return Course(service, model, basis)
+        pods = map(view, self._pods.of(key))
+        model, memory = await self._calibrations.load(service, basis, model, pods, self._clock.now())
+        return Course(service, model, basis, memory)
+
     def _decide(self, subject: Subject, snapshot: Snapshot, held: GatewaySample | None, elsewhere: int) -> int:
         """Plan, record, tell. Engines that the decision newly asks for."""
         key, course, now = subject.key, subject.course, self._clock.now()
         signals = self._signals(subject, snapshot, held, now)
-        made = plan(signals, course.model, self._limits(course.service, elsewhere), course.memory, now)
+        limits = self._limits(course.service, elsewhere)
+        made = plan(signals, course.model, limits, course.memory, now)
+        if self._log is not None:
+            self._log.put(Tick(signals, limits, course.memory, course.model, made))
         course.model, course.memory = made.model, made.memory
         decision = replace(made.decision, health=_health(made.decision.health, snapshot, subject))
         capacity = capacity_view(course.service.spec.roles, made.model, made.memory)

@@ -1,0 +1,66 @@
+"""A log of a fluid fleet under a burst: the decisions that the operator's loop would have taken."""
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+from headrace_fakes.fluid_fleet import FluidFleet
+
+from headrace.api.roles import Role
+from headrace.autoscaler.capacity import CapacityModel
+from headrace.autoscaler.limits import Limits, Objective, RoleLimits
+from headrace.autoscaler.memory import Memory, initial_memory
+from headrace.autoscaler.plan import plan
+from headrace.autoscaler.replay import Tick, to_line
+from headrace.catalog.accelerators import lookup
+from headrace.catalog.measured import LLAMA_8B
+
+MODEL = CapacityModel.prior(LLAMA_8B, lookup("nvidia-h100"))
+LIMITS = Limits(
+    Objective(2.0, 0.05, 95.0),
+    {Role.PREFILL: RoleLimits(1, 8), Role.DECODE: RoleLimits(1, 8)},
+    scale_down_window_s=60.0,
+    restart_hold_s=30.0,
+)
+
+
+def drive(
+    ticks: int, limits: Limits = LIMITS, memory: Memory | None = None, model: CapacityModel = MODEL
+) -> list[Tick]:
+    """A burst of five minutes on an otherwise quiet fleet; every target is carried out."""
+    fleet = FluidFleet(
+        MODEL, {Role.PREFILL: 1, Role.DECODE: 1}, rate=lambda t: 90.0 if 120 < t < 400 else 4.0, startup_s=30.0
+    )
+    memory = memory or initial_memory()
+    made = []
+    for _ in range(ticks):
+        for _ in range(int(limits.tick_s)):
+            fleet.step()
+        signals = fleet.signals()
+        result = plan(signals, model, limits, memory, signals.at)
+        made.append(Tick(signals, limits, memory, model, result))
+        memory, model = result.memory, result.model
+        fleet.apply(result.decision.targets())
+    return made
+
+
+@pytest.fixture(scope="session")
+def driven() -> Callable[..., list[Tick]]:
+    return drive
+
+
+@pytest.fixture(scope="session")
+def as_log() -> Callable[[list[Tick]], bytes]:
+    """The ticks as the log's file holds them, memory and model in the first line."""
+
+    def lines(ticks: list[Tick]) -> bytes:
+        records: list[Any] = [to_line(tick, index == 0) for index, tick in enumerate(ticks)]
+        return b"".join(orjson.dumps(record, option=orjson.OPT_NON_STR_KEYS) + b"\n" for record in records)
+
+    return lines
+
+
+@pytest.fixture(scope="session")
+def run() -> list[Tick]:
+    return drive(160)
