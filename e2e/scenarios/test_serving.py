@@ -46,7 +46,7 @@ def manifest(model: Path, topology: str, replicas: int = 1) -> Object:
             "topology": topology,
             "slo": {"ttft": "10s", "tpot": "1s"},
             "engine": {"slowDownSeconds": 0.1, "maxRunningRequests": RUNNING},
-            **{role: {"replicas": {"min": replicas, "max": 2}} for role in roles},
+            **{role: {"replicas": {"min": replicas, "max": replicas}} for role in roles},
         },
     }
 
