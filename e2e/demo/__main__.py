@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("demo-report"), help="folder of the report")
     args = parser.parse_args()
     console = Console(highlight=False)
-    args.out.mkdir(parents=True, exist_ok=True)
+    _clear(args.out)
     record = RunRecord(service=f"{NAMESPACE}/{NAME}")
     cluster = Cluster(NAME, report=Report())
     try:
@@ -53,6 +54,9 @@ def main() -> int:
         record.errors.append(str(error))
     except KeyboardInterrupt:
         record.errors.append("stopped by the user")
+    except Exception as error:
+        console.print_exception()  # a defect: the report and the logs are wanted all the more
+        record.errors.append(f"{type(error).__name__}: {error}")
     failures = shortcomings(record)
     _write(record, args.out)
     if failures and cluster.running():
@@ -61,6 +65,14 @@ def main() -> int:
     _tell(record, failures, args.out, console)
     _end(cluster, args.keep, console)
     return 1 if failures else 0
+
+
+def _clear(out: Path) -> None:
+    """An empty folder for the report: what an earlier run left there would be taken for this one's."""
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / "diagnostics", ignore_errors=True)
+    for name in ("index.html", "summary.json", "requests.jsonl"):
+        (out / name).unlink(missing_ok=True)
 
 
 def _demo(cluster: Cluster, record: RunRecord, out: Path, console: Console) -> None:

@@ -42,7 +42,7 @@ class Script:
     low: Phase = field(default_factory=lambda: Phase("low", 0.25, 420, 640, 32))
     warm_s: float = 30
     high: Phase = field(default_factory=lambda: Phase("high", 1.2, 330, 640, 32))
-    hold_s: float = 60  # both pools at two under full load, so that the plots show what growth brought
+    hold_s: float = 90  # both pools at two under full load: long enough for the queue to go, and the plots to show it
     ready_limit_s: float = 300  # two engines that start together take 71 s; a machine busy otherwise several times that
     seed: int = 1
     max_in_flight: int = 400
