@@ -1,0 +1,194 @@
+"""The engine as a container runs it, on the host's loopback and without a cluster. Two engine starts for the file:
+
+1. A greedy completion, then SIGTERM amid a stream.
+2. Its scheduler killed.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.support.models import tiny_model
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.full,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore"),  # torch and transformers warn at import
+]
+START_S = 400  # 45 s of CPU, several times that on a crowded machine
+DRAIN_S = 60
+EXIT_S = 30  # beyond the drain: the supervisor's own margin is 20 s
+STEP_S = 0.05  # a sleep in each step makes a stream long enough to be interrupted
+ENGINE = str(Path(sys.executable).with_name("headrace-engine"))
+
+
+class Engine:
+    """One `headrace-engine serve` on a free port, its output in a file."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        self.session: int | None = None  # the server's: known once it is ready
+        folder.mkdir()
+        self.log = folder / "engine.log"
+        config = folder / "engine.json"
+        config.write_text(json.dumps(self._config(model)))
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen([ENGINE, "serve", "--config", str(config)], stdout=log, stderr=log)
+
+    def _config(self, model: Path) -> dict[str, Any]:
+        return {
+            "modelPath": str(model),
+            "servedModelName": "tiny",
+            "role": "worker",
+            "device": "cpu",
+            "host": "127.0.0.1",
+            "port": self.port,
+            "maxTotalTokens": 8192,
+            "maxRunningRequests": 8,
+            "slowDownSeconds": STEP_S,
+            "terminationDrainSeconds": DRAIN_S,
+        }
+
+    def request(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The open response; its body may be a stream."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        return urllib.request.urlopen(
+            urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers), timeout=60
+        )
+
+    def json(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        with self.request(path, body) as response:
+            return json.load(response)
+
+    def ready(self) -> bool:
+        try:
+            with self.request("/ready"):
+                return True
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+
+    def wait_until_ready(self) -> None:
+        end = time.monotonic() + START_S
+        while not self.ready():
+            assert self.process.poll() is None, f"the engine ended while it started:\n{self.tail()}"
+            assert time.monotonic() < end, f"the engine was not ready after {START_S} s:\n{self.tail()}"
+            time.sleep(1)
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        self.session = int(children.read_text())  # the supervisor has one child, which leads a session of its own
+
+    def processes(self) -> dict[int, str]:
+        """The server's living processes by pid, with their titles."""
+        found = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                state, _parent, _group, session = stat.read_text().rpartition(")")[2].split()[:4]
+                title = (stat.parent / "cmdline").read_text().replace("\0", " ")
+            except OSError:  # it has ended in the meantime
+                continue
+            if int(session) == self.session and state != "Z":
+                found[int(stat.parent.name)] = title
+        return found
+
+    def tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
+
+    def kill(self) -> None:
+        """For a test that failed; nothing is left when it did not. SIGINT: the supervisor takes the server with it."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(timeout=DRAIN_S + EXIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def engine(model: Path, tmp_path: Path) -> Iterator[Engine]:
+    started = Engine(tmp_path / "engine", model)
+    try:
+        started.wait_until_ready()
+        yield started
+    finally:
+        started.kill()
+
+
+def _most_probable(model: Path, prompt: list[int], output: list[int]) -> list[float]:
+    """By how much transformers' highest logit exceeds that of the engine's token, at each position."""
+    import torch  # noqa: PLC0415 - only this test needs it
+    import transformers  # noqa: PLC0415
+
+    reference = transformers.AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+    with torch.no_grad():
+        logits = reference(torch.tensor([prompt + output])).logits[0, len(prompt) - 1 : -1].float()
+    return [float(row.max() - row[token]) for row, token in zip(logits, output, strict=True)]
+
+
+def test_it_completes_greedily_and_ends_a_stream_before_it_ends_itself(engine: Engine, model: Path) -> None:
+    prompt = list(range(10, 90))
+    body = {"input_ids": prompt, "sampling_params": {"temperature": 0, "max_new_tokens": 16, "ignore_eos": True}}
+    answers = [engine.json("/generate", body) for _ in range(2)]
+    output = answers[0]["output_ids"]
+    assert len(output) == 16
+    assert output == answers[1]["output_ids"]
+    assert max(_most_probable(model, prompt, output)) < 0.1  # bfloat16 rounds logits of this size by some hundredths
+    state = engine.json("/headrace/state")
+    assert (state["role"], state["ready"], state["queued_tokens"], state["running_total"]) == ("worker", True, 0, 0)
+    assert state["totals"]["arrivals"] == state["totals"]["finished"] == 2
+    assert (state["totals"]["prompt_tokens"], state["totals"]["output_tokens"]) == (160, 32)
+    assert state["totals"]["cached_tokens"] == answers[1]["meta_info"]["cached_tokens"] > 0
+
+    tokens = 100
+    stream = {
+        "model": "tiny", "prompt": "one prompt waits", "max_tokens": tokens, "temperature": 0, "ignore_eos": True,
+        "stream": True, "stream_options": {"include_usage": True},
+    }  # fmt: skip
+    with engine.request("/v1/completions", stream) as response:
+        first = response.readline()
+        assert first.startswith(b"data: {")
+        engine.process.send_signal(signal.SIGTERM)
+        events = [line.removeprefix(b"data: ").strip() for line in response if line.strip()]
+    assert events[-1] == b"[DONE]"
+    assert json.loads(events[-2])["usage"]["completion_tokens"] == tokens
+    assert engine.process.wait(timeout=DRAIN_S + EXIT_S) == 0, engine.tail()
+    assert engine.processes() == {}
+
+
+def test_a_killed_scheduler_is_a_failure_that_the_last_line_tells(engine: Engine) -> None:
+    schedulers = [pid for pid, title in engine.processes().items() if title.startswith("sglang::scheduler")]
+    assert len(schedulers) == 1, engine.processes()
+    os.kill(schedulers[0], signal.SIGKILL)
+    status = engine.process.wait(timeout=60)
+    assert status != 0
+    last = engine.log.read_text(errors="replace").splitlines()[-1]
+    assert re.fullmatch(
+        r"headrace-engine: error: the server ended by itself with status -?\d+; see the log above", last
+    )
+    assert engine.processes() == {}
+
+
+def test_a_model_directory_without_config_json_ends_the_start_at_once(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    engine = Engine(tmp_path / "engine", model)
+    assert engine.process.wait(timeout=60) == 78
+    sentence = f"modelPath: {model} has no config.json; it must be a model directory as a hub has it"
+    assert engine.log.read_text() == f"headrace-engine: error: {sentence}\n"
