@@ -127,3 +127,26 @@ class Window:
     def since(self, start: float) -> list[float]:
         """Values at or after start."""
         return [value for at, value in self._samples if at >= start]
+
+
+class BusyShare:
+    """Mean share of the last `span_s` seconds that the GPUs of a role spent in prefill steps, from the running sums."""
+
+    def __init__(self, span_s: float) -> None:
+        self.span_s = span_s
+        self._sums: dict[str, deque[tuple[float, float]]] = {}
+
+    def read(self, view: RoleView, now: float) -> float:
+        """0..1; a replica that was read once only does not count yet."""
+        shares = []
+        for pod in view.pods:
+            if pod.load is None or pod.load.prefill_busy_s_total is None or pod.sampled_at is None:
+                continue
+            sums = self._sums.setdefault(pod.pod, deque())
+            if not sums or pod.sampled_at > sums[-1][0]:
+                sums.append((pod.sampled_at, pod.load.prefill_busy_s_total))
+            while len(sums) > 2 and sums[1][0] < now - self.span_s:
+                sums.popleft()
+            if len(sums) > 1:
+                shares.append((sums[-1][1] - sums[0][1]) / (sums[-1][0] - sums[0][0]))
+        return min(mean(shares), 1.0)

@@ -20,30 +20,25 @@ class Traffic:
 
 
 class TrafficMeter:
-    """Reads arrivals and lengths as a metrics pipeline would: from what the engines counted since the last tick."""
+    """Reads arrivals and lengths as a metrics pipeline would: from what the engines counted lately."""
 
     def __init__(self) -> None:
-        self._seen: set[tuple[str, int, int]] = set()
         self._lengths = (1000.0, 200.0)  # a start value until the first request has finished
 
     def read(self, signals: Signals, span_s: float) -> Traffic:
-        """Traffic of the last span_s seconds (at most the engines' 120 s of arrival bins)."""
-        span_s = min(span_s, 120.0)
-        count = prompt = 0
-        prompts, outputs = [], []
-        entry = {Role.PREFILL, Role.WORKER}
-        for pod in signals.pods:
-            if pod.state is None:
-                continue
-            if pod.role in entry:
-                recent = [b for b in pod.state.arrivals if b.at_s > signals.at - span_s]
-                count += sum(b.count for b in recent)
-                prompt += sum(b.prompt_tokens - b.cached_tokens for b in recent)
-            if pod.role is not Role.PREFILL:
-                prompts += [f.prompt_tokens for f in pod.state.finished]
-                outputs += [f.output_tokens for f in pod.state.finished]
-        if outputs:
-            self._lengths = (mean(prompts), mean(outputs))
+        """Traffic of the last span_s seconds before each engine was read (at most its 120 s of arrival bins)."""
+        states = [(pod.role, pod.state) for pod in signals.pods if pod.state is not None]
+        read_at = max((state.at for _, state in states), default=signals.at)
+        begun = min((state.started_at for _, state in states), default=signals.at - span_s)
+        span_s = max(min(span_s, 120.0, read_at - begun), 1.0)
+        bins = [
+            b for role, state in states if role is not Role.DECODE for b in state.arrivals if b.at_s > state.at - span_s
+        ]
+        count = sum(b.count for b in bins)
+        prompt = sum(b.prompt_tokens - b.cached_tokens for b in bins)
+        finished = [f for role, state in states if role is not Role.PREFILL for f in state.finished]
+        if finished:
+            self._lengths = (mean(f.prompt_tokens for f in finished), mean(f.output_tokens for f in finished))
         return Traffic(count / span_s, prompt / count if count else self._lengths[0], self._lengths[1])
 
 
@@ -57,7 +52,7 @@ def dynamo_needs(facts: Facts, traffic: Traffic) -> dict[Role, int]:
 
 
 class DynamoSla:
-    """B7: the throughput planner, every 180 s from a forecast (the last value), at most 8 replicas a step.
+    """B7: the throughput planner, every 180 s from a forecast (the last value), at most 8 a step.
 
     `headroom` multiplies the forecast; upstream has none (1.0).
     """
@@ -108,7 +103,7 @@ class DynamoHybrid(DynamoSla):
 
 
 class TokenScale:
-    """B10: token arrival rate over token velocity, with 10 % hysteresis downwards over 60 s (assumed; not published)."""
+    """B10: token arrival rate over token velocity; 10 % hysteresis down over 60 s (assumed, unpublished)."""
 
     interval_s = 5.0
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from e2e.benchmarks.policies.common import Facts, RoleView, Window, ceil, mean, target, views
+from e2e.benchmarks.policies.common import BusyShare, Facts, RoleView, Window, ceil, mean, target, views
 from headrace.api.roles import Role
 from headrace.autoscaler.decision import RoleTarget
 from headrace.autoscaler.signals import Signals
@@ -57,18 +57,20 @@ class HpaQueue(_PerRole):
 
 
 class HpaKv(_PerRole):
-    """B2: mean KV use against a target share."""
+    """B2: mean KV use against a target share; prefill, which holds no KV, by the busy share of its GPUs over 60 s."""
 
     def __init__(self, facts: Facts, kv_share: float = 0.60) -> None:
         super().__init__(facts)
         self.name = "hpa-kv"
         self.kv_share = kv_share
         self._behaviour: dict[Role, HpaBehaviour] = {}
+        self._busy = BusyShare(60.0)
 
     def replicas(self, view: RoleView, now: float) -> int:
         """replicas * mean / target, with the HPA's tolerance."""
-        ratio = mean(view.kv_shares()) / self.kv_share
-        wanted = view.n if abs(ratio - 1) <= 0.10 else ceil(view.ready * ratio)
+        share = self._busy.read(view, now) if view.role is Role.PREFILL else mean(view.kv_shares())
+        ratio = share / self.kv_share
+        wanted = view.n if abs(ratio - 1) <= 0.10 else ceil(max(view.ready, 1) * ratio)
         return self._behaviour.setdefault(view.role, HpaBehaviour()).apply(now, view.n, max(wanted, 1))
 
 

@@ -1,0 +1,195 @@
+"""Policies x traces x start-up delays x objectives x seeds, on the simulator. See docs/benchmarks.md.
+
+`make bench-autoscaling` runs everything and goes on where it stopped; QUICK=1 is the ten-minute version.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from e2e.benchmarks import fleets, plots, report, tune
+from e2e.benchmarks.matrix import (
+    BOUNDS,
+    FULL_WINDOW_S,
+    FULL_WINDOWS,
+    QUICK_REQUESTS,
+    QUICK_WINDOW_S,
+    REPLICAS,
+    Job,
+    Scene,
+    full_scenes,
+    jobs,
+    quick_scenes,
+)
+from e2e.benchmarks.registry import BASELINES, HEADRACE, QUICK_BASELINES, entry
+from e2e.benchmarks.store import Store
+from e2e.benchmarks.traces import files, judged, tuned
+from e2e.benchmarks.work import find_scale, run_job
+
+QUICK_DELAYS = (60.0, 120.0)  # either side of the cliff that the published controllers fall off
+TUNE_REQUESTS = 60_000.0  # a tuning window may be smaller: it only ranks the values of one knob
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, report. 0 also when there are no traces: then it says so."""
+    args = _arguments(argv)
+    if not files(args.traces):
+        print(f"bench-autoscaling skipped: no Parquet traces in {args.traces}. Give a directory of them with TRACES=.")
+        return 0
+    store = Store(args.out / "tune" if args.tune else args.out)
+    store.forget(set(args.again))
+    if args.tune:
+        return _tune(args, store)
+    winners = tune.winners()
+    if args.quick:
+        scenes = quick_scenes(args.traces, args.replicas)
+    else:
+        scenes = full_scenes(args.traces, args.objectives, args.fleets, args.replicas)
+    scenes = [s for s in scenes if not args.only or any(part in s.window.trace for part in args.only)]
+    _scales(scenes, store, args.jobs)
+    usable = [scene for scene in scenes if store.scales.get(scene.key) is not None]
+    todo = jobs(usable, args.delays, args.policies, winners, seeds=args.seeds, quick=args.quick and not args.sweep)
+    _run(todo, store, args.jobs)
+    wanted = {job.key for job in todo}
+    rows = [row for key, row in store.rows.items() if key in wanted]
+    text = report.write(rows, args.delays, winners, args.out, _notes(args, scenes, store))
+    cells = report.cells(rows, args.delays)
+    plots.pareto(cells, args.out / "plots")
+    print(text.split("## Attainment at")[0])
+    print(f"Written: {args.out}/results.json, report.md, plots/")
+    return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench-autoscaling", description=__doc__)
+    parser.add_argument("--traces", type=Path, default=Path("../shared/traces"), help="directory of Parquet traces")
+    parser.add_argument("--out", type=Path, default=Path("bench-out/autoscaling"))
+    parser.add_argument("--quick", action="store_true", help="6 windows, 2 delays, 1 seed, 7 baselines, their winners")
+    parser.add_argument("--sweep", action="store_true", help="with --quick: the whole grid of every policy")
+    parser.add_argument("--tune", action="store_true", help="choose the grid winners anew on windows never judged")
+    parser.add_argument("--delays", type=_numbers, default=None, help="start-up delays in seconds, 10,60,120,300")
+    parser.add_argument("--objectives", type=_words, default=list(fleets.OBJECTIVES))
+    parser.add_argument("--fleets", type=_words, default=[fleets.MEASURED])
+    parser.add_argument("--policies", type=_words, default=None, help="default: headrace and all baselines")
+    parser.add_argument("--only", type=_words, default=[], help="parts of names of traces to keep")
+    parser.add_argument("--again", type=_words, default=[], help="policies whose finished rows are run again")
+    parser.add_argument("--replicas", type=int, default=REPLICAS, help="static replicas that the load is scaled to")
+    parser.add_argument("--seeds", type=int, default=None)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    args = parser.parse_args(argv)
+    args.delays = args.delays or (list(QUICK_DELAYS) if args.quick or args.tune else [10.0, 60.0, 120.0, 300.0])
+    args.seeds = args.seeds or (1 if args.quick else 3)
+    args.policies = args.policies or [HEADRACE, *(QUICK_BASELINES if args.quick else BASELINES)]
+    try:
+        for name in args.policies:
+            entry(name)
+        for name in args.objectives:
+            fleets.slo(name)
+        for name in args.fleets:
+            fleets.fleet(name)
+    except LookupError as error:
+        parser.error(str(error.args[0]))
+    return args
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",") if part]
+
+
+def _words(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
+
+
+def _scales(scenes: Iterable[Scene], store: Store, workers: int) -> None:
+    missing = {scene.key: scene for scene in scenes if scene.key not in store.scales}
+    _pool(
+        "load scales", workers, list(missing.values()),
+        submit=lambda pool, scene: pool.submit(find_scale, scene),
+        done=lambda scene, found: store.add_scale(scene.key, found),
+    )  # fmt: skip
+
+
+def _run(todo: Iterable[Job], store: Store, workers: int) -> None:
+    missing = {job.key: job for job in todo if job.key not in store.rows}
+
+    def submit(pool: ProcessPoolExecutor, job: Job) -> "Future[dict[str, Any]]":
+        at = store.scales[job.scene.key]
+        assert at is not None
+        return pool.submit(run_job, job, at)
+
+    _pool("runs", workers, list(missing.values()), submit=submit, done=lambda _job, row: store.add(row))
+
+
+def _pool(
+    title: str, workers: int, items: Sequence[Item],
+    *, submit: Callable[[ProcessPoolExecutor, Item], "Future[Found]"], done: Callable[[Item, Found], None],
+) -> None:  # fmt: skip
+    """Spread items over processes; every answer is kept at once: an interruption loses only what was running."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    if not items:
+        return
+    with ProcessPoolExecutor(workers) as pool, Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=len(items))
+        futures = {submit(pool, item): item for item in items}
+        try:
+            for future in as_completed(futures):
+                done(futures[future], future.result())
+                bar.advance(task)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _tune(args: argparse.Namespace, store: Store) -> int:
+    scenes = []
+    for path in files(args.traces):
+        taken = judged(path, QUICK_WINDOW_S, 1) + judged(path, FULL_WINDOW_S, FULL_WINDOWS)
+        part = tuned(path, QUICK_WINDOW_S, taken)
+        if part is None or (args.only and not any(name in part.trace for name in args.only)):
+            continue
+        fleet = fleets.affordable(part, args.replicas, TUNE_REQUESTS, "ttft2")
+        if fleets.attainable(fleet, part, "ttft2"):
+            scenes.append(Scene(part, fleet, "ttft2", args.replicas))
+    _scales(scenes, store, args.jobs)
+    usable = [scene for scene in scenes if store.scales.get(scene.key) is not None]
+    todo = tune.tuning_jobs(usable, args.delays, args.policies)
+    _run(todo, store, args.jobs)
+    wanted = {job.key for job in todo}
+    found = tune.choose(row for key, row in store.rows.items() if key in wanted)
+    tune.write(found, [scene.window.trace for scene in usable])
+    print(f"{tune.WINNERS_PATH}: {len(found)} policies tuned on {', '.join(s.window.trace for s in usable)}")
+    return 0
+
+
+def _notes(args: argparse.Namespace, scenes: Sequence[Scene], store: Store) -> list[str]:
+    unmet = [scene.key for scene in scenes if store.scales.get(scene.key) is None]
+    notes = [
+        f"Load: each window scaled until static in hindsight at 95 % needs {args.replicas} replicas. "
+        f"Start-up delays {', '.join(f'{d:g}' for d in args.delays)} s, {args.seeds} seed(s). Bounds "
+        f"({', '.join(BOUNDS)}) are no baselines.",
+    ]
+    if args.quick:
+        notes.append(
+            f"Quick: one window of at most {QUICK_WINDOW_S / 60:.0f} minutes a trace, on the measured fleet, or on the "
+            f"slower one of the catalogue where the window would take more than {QUICK_REQUESTS:,.0f} requests; "
+            "baselines with the grid winner of other windows, Headrace with its default."
+        )
+    if unmet:
+        notes.append(f"Left out, no number of replicas attains 95 %: {', '.join(unmet)}.")
+    return notes
+
+
+if __name__ == "__main__":
+    sys.exit(main())

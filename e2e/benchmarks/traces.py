@@ -1,0 +1,72 @@
+"""Trace directories in the format of `t, input_tokens, output_tokens[, hash_ids]`, and the windows that are judged."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from headrace.cli.simulate_files import UnreadableTrace, read_trace, trace_span_s
+from headrace.simulator.load import window
+from headrace.simulator.request import Arrival
+
+JUDGED_AT = (1 / 3, 2 / 3)  # where in a long trace the judged windows begin, as shares of what is left of it
+TUNED_AT = 0.85  # where the window begins that grids are tuned on
+LEAST_REQUESTS = 200  # one request is half a per cent of attainment: a smaller window says nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of a trace file, in seconds of the trace."""
+
+    path: str
+    start_s: float
+    length_s: float
+
+    @property
+    def trace(self) -> str:
+        """The trace's name, with the window's first minute where the trace has several windows."""
+        return f"{Path(self.path).stem}@{self.start_s / 60.0:.0f}m" if self.start_s else Path(self.path).stem
+
+    def overlaps(self, other: "Window") -> bool:
+        """Whether both show some of the same requests."""
+        return (
+            self.path == other.path
+            and self.start_s < other.start_s + other.length_s
+            and other.start_s < self.start_s + self.length_s
+        )
+
+
+def files(directory: Path) -> list[Path]:
+    """The Parquet traces of a directory (or of its `open` folder), by name."""
+    return sorted(directory.glob("*.parquet")) or sorted((directory / "open").glob("*.parquet"))
+
+
+def judged(path: Path, length_s: float, windows: int) -> list[Window]:
+    """Up to `windows` windows of a trace, without overlap; a trace that is no longer than one window is one."""
+    span_s = trace_span_s(path) + 1.0  # the last request counts
+    spare_s = span_s - length_s
+    if spare_s <= 0.0:
+        return [Window(str(path), 0.0, span_s)]
+    found: list[Window] = []
+    for share in JUDGED_AT[:windows]:
+        candidate = Window(str(path), float(round(share * spare_s)), length_s)
+        if not any(candidate.overlaps(other) for other in found):
+            found.append(candidate)
+    return found
+
+
+def tuned(path: Path, length_s: float, judged_windows: list[Window]) -> Window | None:
+    """The window of a trace that grids are tuned on; None when it would show a judged one."""
+    spare_s = trace_span_s(path) + 1.0 - length_s
+    candidate = Window(str(path), float(round(TUNED_AT * spare_s)), length_s)
+    if spare_s <= 0.0 or any(candidate.overlaps(other) for other in judged_windows):
+        return None
+    return candidate
+
+
+@lru_cache(maxsize=8)
+def rows(part: Window) -> tuple[Arrival, ...]:
+    """The unscaled requests of a window. Raises UnreadableTrace when there are too few to say anything."""
+    found = tuple(window(read_trace(Path(part.path)), part.start_s, part.length_s))
+    if len(found) < LEAST_REQUESTS:
+        raise UnreadableTrace(f"{part.trace}: {len(found)} requests, {LEAST_REQUESTS} are the least worth judging")
+    return found
