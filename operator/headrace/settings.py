@@ -53,7 +53,7 @@ class Settings(BaseModel):
     decision_log_dir: str = ""
     """Folder of the decision log that `headrace replay` reads; empty: none is written."""
     decision_log_bytes: int = Field(128 * 2**20, ge=2**20)
-    """Size of that log, eight files in all: about four hours of one service with four busy engines."""
+    """Size of that log in all: five hours of one service with four busy engines, or an hour of five such services."""
 
     # Lease: client-go's values, known to suit API servers that are slow for seconds at a time
     lease_name: str = "headrace-operator"

@@ -64,11 +64,14 @@ class Change:
     most: Mapping[Role, int] = field(default_factory=dict)
 
     def limits(self, limits: Limits) -> Limits:
-        """The limits with the change in them."""
+        """The limits with the change in them. Raises ValueError where a role's lower bound is then above its upper."""
         roles = {
             role: replace(part, min=self.least.get(role, part.min), max=self.most.get(role, part.max))
             for role, part in limits.roles.items()
         }
+        for role, part in roles.items():
+            if part.min > part.max:
+                raise ValueError(f"{role}: min {part.min} is above max {part.max}; change both")
         objective = _with(limits.objective, ttft_s=self.ttft_s, tpot_s=self.tpot_s, percentile=self.percentile)
         changed: Limits = _with(
             replace(limits, roles=roles, objective=objective),

@@ -1,11 +1,11 @@
 """Signals and limits as plain JSON values and back, exactly: what the decision log is made of.
 
-Fields that have their default are left out; the engines' long lists are arrays in the order of their dataclass's
-fields. Floats survive JSON bit for bit as long as they are finite.
+A signal's fields that have their default (zero, empty, not known) are left out; the engines' long lists are arrays in
+the order of their dataclass's fields. Floats survive JSON bit for bit as long as they are finite.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
 from operator import attrgetter
 from typing import Any
 
@@ -29,7 +29,7 @@ _LISTS: Mapping[str, type] = {"arrivals": ArrivalBin, "running": RunningStream, 
 _ROWS = {kind: attrgetter(*(item.name for item in fields(kind))) for kind in _LISTS.values()}
 _DEFAULTS = {
     kind: tuple((item.name, item.default) for item in fields(kind))
-    for kind in (Signals, PodSample, EngineLoad, EngineState, GatewaySample, PoolState, Limits, Objective, RoleLimits)
+    for kind in (Signals, PodSample, EngineLoad, EngineState, GatewaySample, PoolState)
 }
 
 
@@ -57,12 +57,8 @@ def signals_from_json(record: Mapping[str, Any]) -> Signals:
 
 
 def limits_to_json(limits: Limits) -> Record:
-    """Everything that a decision had to respect."""
-    return {
-        **_sparse(limits),
-        "objective": _sparse(limits.objective),
-        "roles": {role.value: _sparse(part) for role, part in limits.roles.items()},
-    }
+    """Everything that a decision had to respect, in full: a default may be another one when it is read again."""
+    return {**asdict(limits), "roles": {role.value: asdict(part) for role, part in limits.roles.items()}}
 
 
 def limits_from_json(record: Mapping[str, Any]) -> Limits:

@@ -125,13 +125,18 @@ def command(  # noqa: PLR0917  one parameter an option
     if plot is not None and find_spec("matplotlib") is None:
         raise typer.BadParameter("a plot needs matplotlib: pip install 'headrace[simulate]'", param_hint="--plot")
     reader = Reader(file, service)
-    tracks = follow(replay(reader, change))
+    try:
+        tracks = follow(replay(reader, change))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     for line in reader.unreadable:
         typer.echo(f"not read: {line}", err=True)
     if not any(track.at for track in tracks.values()):
         whose = f" of {service}" if service else ""
         typer.echo(f"{file} holds no decision{whose} that can be replayed", err=True)
         raise typer.Exit(2)
+    if absent := {*change.least, *change.most} - {role for track in tracks.values() for role in track.roles}:
+        raise typer.BadParameter(f"no service of the log has a pool of role {', '.join(sorted(absent))}")
     exact = change == Change()
     for name, track in tracks.items():
         _tell(name, track, exact=exact)
@@ -265,7 +270,7 @@ def draw(tracks: Mapping[str, Track], path: Path) -> None:
     )
     for axis, (name, role, track) in zip(axes[:, 0], panels, strict=True):
         times = [datetime.fromtimestamp(at, UTC) for at in track.at]
-        axis.step(times, track.roles[role].recorded, where="post", color="#888888", label="recorded")
+        axis.step(times, track.roles[role].recorded, where="post", color="#a3a3a3", linewidth=3, label="recorded")
         axis.step(times, track.roles[role].replayed, where="post", color="#c2410c", label="replayed")
         axis.set_ylim(bottom=0)
         axis.yaxis.get_major_locator().set_params(integer=True)

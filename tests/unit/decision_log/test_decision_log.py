@@ -1,6 +1,7 @@
 """The decision log: bounded files that each can be replayed, and a loop that never waits for a disk."""
 
 import errno
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.limits import Limits, Objective, RoleLimits
 from headrace.autoscaler.memory import initial_memory
 from headrace.autoscaler.plan import plan
-from headrace.autoscaler.replay import Entry, Tick, compare, from_line, replay
+from headrace.autoscaler.replay import Entry, Tick, compare, from_line, replay, to_line
 from headrace.catalog.accelerators import lookup
 from headrace.catalog.measured import LLAMA_8B
 from headrace.loops import decision_log
@@ -68,6 +69,7 @@ def test_only_the_first_line_of_a_file_carries_the_memory(tmp_path: Path) -> Non
 
 
 def test_the_folder_is_bounded_and_every_file_can_be_replayed_alone(tmp_path: Path) -> None:
+    # One service is always logged, however little the log holds.
     total = 8 * 60_000
     write(tmp_path, ticks(240), total)
     files = files_of(tmp_path)
@@ -156,6 +158,19 @@ def test_ticks_beyond_the_queue_are_dropped_without_waiting(tmp_path: Path, monk
         log._thread.join(60)
     found = [line["at"] for line in lines(files_of(tmp_path)[0])]
     assert found == [tick.signals.at for tick in made[:5]]
+
+
+def test_services_are_left_out_where_the_log_would_not_hold_an_hour(tmp_path: Path) -> None:
+    size = len(orjson.dumps(to_line(list(ticks(30))[-1], begin=False)))
+    hour = round(2.5 * size * decision_log.HOLDS_S / LIMITS.tick_s)
+    runs = zip(*(ticks(30, f"default/{name}") for name in "abcde"), strict=True)
+    with capture_logs() as logs:
+        write(tmp_path, (tick for together in runs for tick in together), hour)
+    count = Counter(entry.signals.service for entry in entries(tmp_path))
+    assert count["default/a"] == count["default/b"] == 30, "those that are in stay in, whole"
+    assert count["default/e"] == 0
+    assert len(logs) == 1
+    assert "HEADRACE_DECISION_LOG_BYTES" in logs[0]["event"]
 
 
 def test_nothing_is_opened_before_the_first_tick(tmp_path: Path) -> None:

@@ -78,6 +78,18 @@ def test_bounds_are_taken_by_role(log: Path, tmp_path: Path) -> None:
     assert min(row["decode"]["replayed"] for row in rows) == 3
 
 
+def test_a_bound_above_the_other_is_refused_with_both(log: Path) -> None:
+    status, text = call(log, "--min-decode", 9)
+    assert status == 2
+    assert "decode: min 9 is above max 8; change both" in text
+
+
+def test_a_bound_of_a_role_that_is_not_there_is_refused(log: Path) -> None:
+    status, text = call(log, "--max-worker", 2)
+    assert status == 2
+    assert "no service of the log has a pool of role worker" in text
+
+
 def test_lines_that_cannot_be_read_are_named_and_the_gap_is_counted(log: Path) -> None:
     lines = log.read_bytes().splitlines()
     log.write_bytes(b"\n".join([*lines[:100], lines[100][:50], *lines[101:]]))
