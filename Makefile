@@ -55,6 +55,11 @@ update: ## Regenerate what is generated: CRD, API reference, golden manifests; f
 bench-plan: ## CPU time of one plan over 1,000 to 10,000 services (OUT=dir)
 	$(RUN) python -m e2e.benchmarks.bench_plan $(if $(OUT),--out $(OUT))
 
+.PHONY: bench-autoscaling
+bench-autoscaling: ## Headrace against its baselines on traces (TRACES=dir DELAYS=10,60,120,300 OUT=dir QUICK=1: 10 minutes)
+	$(RUN) python -m e2e.benchmarks.autoscaling $(if $(TRACES),--traces $(TRACES)) $(if $(DELAYS),--delays $(DELAYS)) \
+		$(if $(OUT),--out $(OUT)) $(if $(QUICK),--quick) $(if $(JOBS),--jobs $(JOBS))
+
 .PHONY: clean
 clean: ## Stop clusters and remove what the build made in this folder (caches stay)
 	-$(RUN) headrace-cluster down --all

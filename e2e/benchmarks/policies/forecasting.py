@@ -42,13 +42,18 @@ class TrafficMeter:
         return Traffic(count / span_s, prompt / count if count else self._lengths[0], self._lengths[1])
 
 
-def dynamo_needs(facts: Facts, traffic: Traffic) -> dict[Role, int]:
+def dynamo_loads(facts: Facts, traffic: Traffic) -> dict[Role, float]:
     """Dynamo's closed form: prefill = rate * ISL / throughput; decode = rate * OSL * step(b) / b, b the best batch."""
     context = traffic.prompt_tokens + traffic.output_tokens / 2
     batch = facts.best_batch(context)
     decode = traffic.requests_per_s * traffic.output_tokens * facts.step_s(batch, batch * context) / batch
     prefill = traffic.requests_per_s * traffic.prompt_tokens / facts.prefill_tokens_per_s
-    return {Role.PREFILL: ceil(prefill), Role.DECODE: ceil(decode), Role.WORKER: ceil(prefill + decode)}
+    return {Role.PREFILL: prefill, Role.DECODE: decode, Role.WORKER: prefill + decode}
+
+
+def dynamo_needs(facts: Facts, traffic: Traffic) -> dict[Role, int]:
+    """The same in whole replicas."""
+    return {role: ceil(load) for role, load in dynamo_loads(facts, traffic).items()}
 
 
 class DynamoSla:
@@ -145,9 +150,9 @@ class HeteroScale:
     def decide(self, signals: Signals, now: float) -> Mapping[Role, RoleTarget]:
         """One signal for both pools keeps their ratio."""
         traffic = self._meter.read(signals, 60.0)
-        needs = dynamo_needs(self.facts, traffic)
         if self._ratio is None and traffic.requests_per_s > 0:
-            self._ratio = needs[Role.PREFILL] / max(needs[Role.DECODE], 1)
+            loads = dynamo_loads(self.facts, traffic)
+            self._ratio = loads[Role.PREFILL] / loads[Role.DECODE]
         context = traffic.prompt_tokens + traffic.output_tokens / 2
         batch = self.facts.best_batch(context)
         per_replica = batch / self.facts.step_s(batch, batch * context) * self.share
