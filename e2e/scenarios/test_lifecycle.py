@@ -1,6 +1,5 @@
 """What happens to the children of an InferenceService on a real API server and kubelet, with the stand-in engine."""
 
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,24 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from e2e.support.kubectl import Kubectl, Object, condition, is_true, wait_for
+from e2e.support.kubectl import CHILD_KINDS, Kubectl, Object, is_true, ready, wait_for
 from e2e.support.models import service_on_standin
-from e2e.support.operator_process import OperatorProcess, leader
-from headrace_cluster import Cluster
+from e2e.support.operator_process import OperatorProcess
 
 pytestmark = [pytest.mark.cluster]
 Service = Callable[..., Object]
-Start = Callable[..., OperatorProcess]
-CHILD_KINDS = "deployments,services,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
-LEASE_S = 6.0
-
-
-def ready(kubectl: Kubectl, name: str = "chat") -> Object:
-    return wait_for(
-        f"InferenceService {name} to be Ready",
-        lambda: s if is_true(s := kubectl.get("infsvc", name), "Ready") else None,
-        timeout_s=120,
-    )
 
 
 def spec_of(kubectl: Kubectl, deployment: str) -> Object:
@@ -131,54 +118,3 @@ def test_steady_state_and_a_re_apply_write_nothing_for_a_minute(
     kubectl.apply(service_on_standin(model))
     time.sleep(max(0.0, settled_at + 60 - time.monotonic()))
     assert versions(kubectl) == before
-
-
-def test_operator_killed_mid_apply_and_restarted_converges(
-    namespace: Kubectl, start_operator: Start, standin_service: Service
-) -> None:
-    first = start_operator("killed")
-    namespace.apply(standin_service())
-    wait_for("the first child", lambda: namespace.list(CHILD_KINDS, "headrace.dev/service=chat"), interval_s=0.05)
-    first.stop(signal.SIGKILL)
-    start_operator("successor")
-    ready(namespace)
-
-
-def test_second_operator_takes_over_within_the_lease_time(kubectl: Kubectl, start_operator: Start) -> None:
-    first = start_operator("first")
-    wait_for("the first to lead", lambda: leader(kubectl) == "first")
-    start_operator("second")
-    time.sleep(3)
-    assert leader(kubectl) == "first"
-    first.stop(signal.SIGKILL)
-    wait_for("the second to lead", lambda: leader(kubectl) == "second", timeout_s=LEASE_S + 4)
-
-
-def test_stopped_leader_that_continues_after_its_lease_writes_nothing(
-    namespace: Kubectl, start_operator: Start, standin_service: Service, kubectl: Kubectl
-) -> None:
-    namespace.apply(standin_service())
-    stale = start_operator("stale")
-    ready(namespace)
-    stale.send(signal.SIGSTOP)
-    time.sleep(LEASE_S + 2)
-    namespace.delete("service", "chat")  # bait: a leader would recreate it
-    stale.send(signal.SIGCONT)
-    stale.process.wait(30)  # type: ignore[union-attr]
-    assert stale.process.returncode != 0, "lost leadership ends the process"  # type: ignore[union-attr]
-    assert namespace.get("service", "chat") is None
-    start_operator("heir")
-    wait_for("the heir to repair it", lambda: namespace.get("service", "chat"))
-
-
-def test_api_server_restart_is_survived(
-    namespace: Kubectl, start_operator: Start, standin_service: Service, cluster: Cluster
-) -> None:
-    # With the default lease a restart of some seconds is ridden out; a longer one ends the process, for a clean start.
-    start_operator("patient", HEADRACE_LEASE_DURATION_S="15", HEADRACE_LEASE_RENEW_DEADLINE_S="10")
-    namespace.apply(standin_service())
-    ready(namespace)
-    cluster.restart("apiserver")
-    namespace.delete("service", "chat")
-    wait_for("repair after the API server is back", lambda: namespace.get("service", "chat"), timeout_s=90)
-    assert condition(namespace.get("infsvc", "chat"), "Ready").get("status") == "True"

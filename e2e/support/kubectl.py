@@ -88,6 +88,19 @@ def condition(obj: Object | None, type_: str) -> Object:
     return next((c for c in conditions if c["type"] == type_), {})
 
 
+CHILD_KINDS = "deployments,services,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
+
+
+def ready(kubectl: Kubectl, name: str = "chat", timeout_s: float = 120) -> Object:
+    """The InferenceService once it is Ready."""
+
+    def probe() -> Object | None:
+        service = kubectl.get("infsvc", name)
+        return service if is_true(service, "Ready") else None
+
+    return wait_for(f"InferenceService {name} to be Ready", probe, timeout_s=timeout_s)
+
+
 def is_true(obj: Object | None, type_: str) -> bool:
     """Whether a condition is True."""
     return condition(obj, type_).get("status") == "True"

@@ -44,6 +44,9 @@ _DRAIN_S = 180
 _GRACE_S = _DRAIN_S + 20
 # smg's default of 60 s keeps an engine that came back after a crash without work for a minute.
 _HEALTH_INTERVAL_S = 10
+# An engine in a long step, or one that shares its cores, answers late; three late answers in a row would take the last
+# engine of a role away from all clients. An engine that is dead is taken out by the kubelet's probe at the same pace.
+_HEALTH_TIMEOUT_S, _HEALTH_FAILURES = 10, 6
 
 
 def gateway(service: InferenceService, settings: DesiredSettings) -> list[Manifest]:
@@ -76,6 +79,8 @@ def command(service: InferenceService) -> list[str]:
     arguments += ["--service-discovery", "--service-discovery-port", str(ENGINE_PORT)]
     arguments += ["--service-discovery-namespace", service.namespace]
     arguments += ["--health-check-interval-secs", str(_HEALTH_INTERVAL_S)]
+    arguments += ["--health-check-timeout-secs", str(_HEALTH_TIMEOUT_S)]
+    arguments += ["--health-failure-threshold", str(_HEALTH_FAILURES)]
     arguments += ["--prometheus-port", str(GATEWAY_METRICS_PORT), "--prometheus-host", "0.0.0.0"]  # noqa: S104  as above
     return [*arguments, "--shutdown-grace-period-secs", str(_DRAIN_S), "--log-json"]
 
