@@ -174,6 +174,7 @@ class AutoscaleLoop:
             self._metrics.autoscale_errors.labels(type(error).__name__).inc()
             course = None
         if course is None:
+            self._courses.pop(key, None)  # its memory would be old when the service comes back: nothing scales on that
             self._book.withdraw(key)
             return None
         if not set(course.service.spec.roles) <= self._book.pools(key).keys():

@@ -95,3 +95,19 @@ async def test_turning_it_off_withdraws_the_decision_and_keeps_the_replicas(oper
     await operator.run(40)
     assert operator.book.decision(operator.key) is None
     assert await operator.replicas() == held > 1
+
+
+async def test_turning_it_on_again_takes_nothing_away_before_there_is_history(operator: Operator) -> None:
+    await ready(operator, "Internal")
+    operator.engines.queued_tokens = QUEUE
+    await operator.run(4)
+    held = await operator.replicas()
+    await operator.apply(autoscaling={"mode": "Off"})
+    operator.engines.queued_tokens = 0
+    await operator.run(1)
+    operator.clock.at += 3600.0
+    await operator.apply(autoscaling={"mode": "Internal"})
+    await operator.run(2)
+    part = operator.book.decision(operator.key).roles[Role.PREFILL]
+    assert part.target.replicas == held > 1
+    assert "RestartHold" in {veto.guard for veto in part.vetoes}
