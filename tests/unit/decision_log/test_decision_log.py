@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+import yaml
 from headrace_fakes.fluid_fleet import FluidFleet
 from structlog.testing import capture_logs
 
@@ -23,6 +24,7 @@ from headrace.catalog.accelerators import lookup
 from headrace.catalog.measured import LLAMA_8B
 from headrace.loops import decision_log
 from headrace.loops.decision_log import DecisionLog, Segments, files_of
+from headrace.settings import Settings
 
 MODEL = CapacityModel.prior(LLAMA_8B, lookup("nvidia-h100"))
 LIMITS = Limits(Objective(), {Role.PREFILL: RoleLimits(1, 4), Role.DECODE: RoleLimits(1, 4)})
@@ -176,3 +178,14 @@ def test_services_are_left_out_where_the_log_would_not_hold_an_hour(tmp_path: Pa
 def test_nothing_is_opened_before_the_first_tick(tmp_path: Path) -> None:
     DecisionLog(tmp_path / "log", 2**24).close()
     assert not (tmp_path / "log").exists()
+
+
+def test_the_operators_pod_has_room_for_its_log() -> None:
+    base = Path(__file__).resolve().parents[3] / "charts/operator/deployment.yaml"
+    pod = yaml.safe_load(base.read_text(encoding="utf-8"))["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    folder = next(item["value"] for item in container["env"] if item["name"] == "HEADRACE_DECISION_LOG_DIR")
+    volume = next(mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == folder)
+    room = next(item["emptyDir"]["sizeLimit"] for item in pod["volumes"] if item["name"] == volume)
+    longest_line = 2**20  # 64 engines, each full of requests
+    assert int(room.removesuffix("Mi")) * 2**20 >= Settings().decision_log_bytes + decision_log.FILES * longest_line

@@ -10,7 +10,7 @@ from headrace_fakes.fluid_fleet import FluidFleet
 from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.limits import Limits, Objective, RoleLimits
-from headrace.autoscaler.memory import Memory, initial_memory
+from headrace.autoscaler.memory import initial_memory
 from headrace.autoscaler.plan import plan
 from headrace.autoscaler.replay import Tick, to_line
 from headrace.catalog.accelerators import lookup
@@ -25,19 +25,25 @@ LIMITS = Limits(
 )
 
 
-def drive(
-    ticks: int, limits: Limits = LIMITS, memory: Memory | None = None, model: CapacityModel = MODEL
-) -> list[Tick]:
-    """A burst of five minutes on an otherwise quiet fleet; every target is carried out."""
+def drive(ticks: int, limits: Limits = LIMITS, *, engine_state: bool = True, lossy: bool = False) -> list[Tick]:
+    """A burst of five minutes on an otherwise quiet fleet; every target is carried out.
+
+    `lossy`: every third pod is silent every other minute.
+    """
     fleet = FluidFleet(
-        MODEL, {Role.PREFILL: 1, Role.DECODE: 1}, rate=lambda t: 90.0 if 120 < t < 400 else 4.0, startup_s=30.0
+        MODEL,
+        {Role.PREFILL: 1, Role.DECODE: 1},
+        rate=lambda t: 90.0 if 120 < t < 400 else 4.0,
+        startup_s=30.0,
+        engine_state=engine_state,
     )
-    memory = memory or initial_memory()
+    memory, model = initial_memory(), MODEL
     made = []
     for _ in range(ticks):
         for _ in range(int(limits.tick_s)):
             fleet.step()
-        signals = fleet.signals()
+        silent = lossy and int(fleet.now) % 120 < 60
+        signals = fleet.signals(hide=frozenset(pod.name for pod in fleet.pods[::3]) if silent else frozenset())
         result = plan(signals, model, limits, memory, signals.at)
         made.append(Tick(signals, limits, memory, model, result))
         memory, model = result.memory, result.model

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import orjson
@@ -14,6 +15,8 @@ from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Decision
 from headrace.autoscaler.memory import Memory
 from headrace.autoscaler.replay import Change, Entry, Tick, compare, first_difference, from_line, replay, to_line
+from headrace.loops import autoscale
+from headrace.simulator import headrace_policy
 
 
 def logged(run: Iterable[Tick], begins: set[int] | None = None) -> list[Entry]:
@@ -33,8 +36,9 @@ def targets(made: Iterable[Decision], role: Role = Role.PREFILL) -> list[int]:
     return [decision.targets()[role].replicas for decision in made]
 
 
-def test_the_plan_replayed_is_the_operators_own() -> None:
-    assert vars(replaying)["plan"] is planning.plan
+@pytest.mark.parametrize("user", [autoscale, headrace_policy, replaying], ids=["operator", "simulator", "replay"])
+def test_operator_simulator_and_replay_decide_with_one_function(user: ModuleType) -> None:
+    assert vars(user)["plan"] is planning.plan
 
 
 def test_the_recorded_run_has_something_to_reproduce(run: list[Tick]) -> None:
@@ -46,6 +50,14 @@ def test_the_recorded_run_has_something_to_reproduce(run: list[Tick]) -> None:
 def test_without_a_change_every_decision_comes_out_as_recorded(run: list[Tick]) -> None:
     assert decisions(logged(run)) == [tick.plan.decision for tick in run]
     assert [compare(step) for step in replay(logged(run))] == [None] * len(run)
+
+
+@pytest.mark.parametrize("fleet", [{"lossy": True}, {"engine_state": False}, {"engine_state": False, "lossy": True}])
+def test_silent_pods_and_stock_engines_are_replayed_exactly_too(driven: Any, fleet: dict[str, bool]) -> None:
+    ticks = driven(100, **fleet)
+    entries = logged(ticks, {0, 50})
+    assert decisions(entries) == [tick.plan.decision for tick in ticks]
+    assert decisions(entries[50:]) == [tick.plan.decision for tick in ticks[50:]]
 
 
 @pytest.mark.parametrize("start", [1, 60, 120])
