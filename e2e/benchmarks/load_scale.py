@@ -13,7 +13,7 @@ from headrace.simulator.static_policy import StaticPolicy
 EXCESS = 1.4  # static in hindsight over the mean load, typical of these traces: where the search starts
 STEP = 1.5  # factor between two tries until the answer is enclosed
 PRECISION = 1.04  # of the factor: two thirds of one replica in sixteen
-TRIES = 14  # a factor of 1.5^14 = 290 below the start: an objective that fails there cannot be met
+TRIES = 20  # a factor of 1.5^20 = 3,300 below the start: an objective that fails there cannot be met
 
 Load = Callable[[float], Sequence[Arrival]]
 Counts = tuple[int, ...]
@@ -65,6 +65,11 @@ class _Search:
             counts, (best, found) = best, better
         return best, found, True
 
+    def beside(self, factor: float, counts: Counts) -> Counts | None:
+        """A neighbouring split that carries a load which this one does not."""
+        arrivals = self.load(factor)
+        return next((near for near in _beside(counts) if self.reached(self.run(arrivals, near))), None)
+
 
 def _beside(counts: Counts) -> list[Counts]:
     """The splits with one replica moved."""
@@ -101,7 +106,10 @@ def load_scale(cell: Cell, load: Load, horizon_s: float, slo: Slo, *, target: fl
         else:
             high = factor
         if low is not None and high / low.factor <= PRECISION:
-            break
+            better = search.beside(low.factor * PRECISION**2, counts)
+            if better is None:
+                break
+            counts, high = better, low.factor * STEP  # a neighbouring split carries more than this one can
         factor = _next(low.factor if low else None, high)
     return low
 
