@@ -17,11 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from e2e.benchmarks import fleets, plots, report, tune
 from e2e.benchmarks.matrix import (
     BOUNDS,
-    FULL_WINDOW_S,
     FULL_WINDOWS,
     QUICK_REQUESTS,
-    QUICK_WINDOW_S,
     REPLICAS,
+    WINDOW_S,
     Job,
     Scene,
     full_scenes,
@@ -34,6 +33,7 @@ from e2e.benchmarks.traces import files, judged, tuned
 from e2e.benchmarks.work import find_scale, run_job
 
 QUICK_DELAYS = (60.0, 120.0)  # either side of the cliff that the published controllers fall off
+TUNE_WINDOW_S = 1800.0
 TUNE_REQUESTS = 60_000.0  # a tuning window may be smaller: it only ranks the values of one knob
 
 Item = TypeVar("Item")
@@ -155,8 +155,7 @@ def _pool(
 def _tune(args: argparse.Namespace, store: Store) -> int:
     scenes = []
     for path in files(args.traces):
-        taken = judged(path, QUICK_WINDOW_S, 1) + judged(path, FULL_WINDOW_S, FULL_WINDOWS)
-        part = tuned(path, QUICK_WINDOW_S, taken)
+        part = tuned(path, TUNE_WINDOW_S, judged(path, WINDOW_S, FULL_WINDOWS))
         if part is None or (args.only and not any(name in part.trace for name in args.only)):
             continue
         fleet = fleets.affordable(part, args.replicas, TUNE_REQUESTS, "ttft2")
@@ -182,7 +181,7 @@ def _notes(args: argparse.Namespace, scenes: Sequence[Scene], store: Store) -> l
     ]
     if args.quick:
         notes.append(
-            f"Quick: one window of at most {QUICK_WINDOW_S / 60:.0f} minutes a trace, on the measured fleet, or on the "
+            f"Quick: one window of at most {WINDOW_S / 60:.0f} minutes a trace, on the measured fleet, or on the "
             f"slower one of the catalogue where the window would take more than {QUICK_REQUESTS:,.0f} requests; "
             "baselines with the grid winner of other windows, Headrace with its default."
         )

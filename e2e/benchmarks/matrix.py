@@ -11,8 +11,8 @@ from e2e.benchmarks.traces import Window, files, judged
 
 BOUNDS = ("static", "clairvoyant")
 REPLICAS = 16  # of static in hindsight: with fewer, one replica is too large a step to tell policies apart
-QUICK_WINDOWS, QUICK_WINDOW_S, QUICK_REQUESTS = 6, 1800.0, 120_000.0
-FULL_WINDOW_S = 3600.0
+QUICK_WINDOWS, QUICK_REQUESTS = 6, 120_000.0
+WINDOW_S = 3600.0  # in half an hour the first minutes, in which no policy knows anything, decide most cells
 FULL_WINDOWS = 2  # of each long trace
 # Of the open set, one of each kind; other directories: the first six that differ most in name (evenly spaced).
 QUICK_TRACES = (
@@ -85,7 +85,7 @@ def quick_scenes(directory: Path, replicas: int = REPLICAS) -> list[Scene]:
     """Six windows, each under the first objective that is attainable at all."""
     scenes = []
     for path in quick_files(directory):
-        part = judged(path, QUICK_WINDOW_S, 1)[0]
+        part = judged(path, WINDOW_S, 1)[0]
         objective = next((o for o in fleets.OBJECTIVES if fleets.attainable(fleets.MEASURED, part, o)), "length")
         scenes.append(Scene(part, fleets.affordable(part, replicas, QUICK_REQUESTS, objective), objective, replicas))
     return scenes
@@ -96,7 +96,7 @@ def full_scenes(directory: Path, objectives: Sequence[str], names: Sequence[str]
     return [
         Scene(part, name, objective, replicas)
         for path in files(directory)
-        for part in judged(path, FULL_WINDOW_S, FULL_WINDOWS)
+        for part in judged(path, WINDOW_S, FULL_WINDOWS)
         for name in names
         for objective in objectives
         if fleets.attainable(name, part, objective)

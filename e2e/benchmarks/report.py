@@ -166,8 +166,8 @@ def _equal_cost(found: Sequence[CellRows]) -> list[str]:
 def _everything(found: Sequence[CellRows]) -> list[str]:
     lines = ["## Every run", ""]
     lines += _header(
-        "trace", "delay s", "policy", "knob", "GPU-hours", "attainment", "TTFT p50 s", "TTFT p95 s", "TPOT p95 ms",
-        "actions", "reversals/h", "dropped", "retractions",
+        "trace", "delay s", "policy", "knob", "GPU-hours", "attainment", "after 10 min", "TTFT p50 s", "TTFT p95 s",
+        "TPOT p95 ms", "actions", "reversals/h", "dropped", "retractions",
     )  # fmt: skip
     for cell in found:
         for policy in (HEADRACE, *cell.baselines, *BOUNDS):
@@ -181,7 +181,8 @@ def _run(cell: CellRows, row: Row) -> str:
     tpot_s = row["tpot_p95_s"]
     return _line(
         cell.name[0], f"{cell.name[3]:g}", row["policy"], f"{row['knob']:g}", _hours(row["gpu_hours"]),
-        f"{row['attainment']:.1%}", _seconds(row["ttft_p50_s"]), _seconds(row["ttft_p95_s"]),
+        f"{row['attainment']:.1%}", _share(row.get("attainment_warm")), _seconds(row["ttft_p50_s"]),
+        _seconds(row["ttft_p95_s"]),
         "-" if tpot_s is None else f"{1e3 * tpot_s:.1f}", row["actions"], f"{row['reversals_per_hour']:.1f}",
         row["dropped"], row["retractions"],
     )  # fmt: skip
@@ -201,6 +202,10 @@ def _hours(value: float | None) -> str:
 
 def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
 
 
 def _ratio(value: float) -> str:

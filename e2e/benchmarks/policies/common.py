@@ -30,6 +30,7 @@ class Facts:
     context_length: int
     min_replicas: Mapping[Role, int]
     max_replicas: Mapping[Role, int]
+    reserved_tokens: int = 0  # KV tokens that a decode engine keeps free for each request it holds
 
     def step_s(self, batch: float, kv_tokens: float) -> float:
         """Seconds of one decode step."""
@@ -42,7 +43,7 @@ class Facts:
         """
         per_request = self.step_per_request_s + self.step_per_kv_token_s * context
         by_time = (self.tpot_s - self.step_base_s) / per_request
-        return max(1, int(min(by_time, self.kv_tokens / max(context, 1.0), self.max_running)))
+        return max(1, int(min(by_time, self.kv_tokens / max(context + self.reserved_tokens, 1.0), self.max_running)))
 
 
 @dataclass(frozen=True, slots=True)

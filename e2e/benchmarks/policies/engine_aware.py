@@ -20,7 +20,7 @@ class AibrixApa:
         self._recommended: dict[Role, Window] = {}
 
     def decide(self, signals: Signals, now: float) -> Mapping[Role, RoleTarget]:
-        """Prefill by queue length (target 10 a pod), decode and workers by KV use."""
+        """Prefill by queue length (10 a pod at the default; the knob moves both), decode and workers by KV use."""
         return {view.role: target(view, self._replicas(view, now), self.facts) for view in views(signals)}
 
     def _replicas(self, view: RoleView, now: float) -> int:
@@ -28,7 +28,7 @@ class AibrixApa:
         value = mean(load.waiting_requests for load in view.loads) if by_queue else mean(view.kv_shares())
         window = self._gauge.setdefault(view.role, Window(180.0))
         window.add(now, value)
-        ratio = mean(window.values()) / (10.0 if by_queue else self.kv_target)
+        ratio = mean(window.values()) / (self.kv_target * 10.0 / 0.70 if by_queue else self.kv_target)
         n = max(view.n, 1)
         wanted = n
         if ratio > 1.1:
@@ -167,7 +167,7 @@ class BlitzBand:
         return {view.role: target(view, self._replicas(view), self.facts) for view in views(signals) if view.loads}
 
     def _replicas(self, view: RoleView) -> int:
-        low, high = (self.prefill_high - 0.2, self.prefill_high) if view.role is Role.PREFILL else (0.75, 0.95)
+        low, high = (self.prefill_high * 5 / 7, self.prefill_high) if view.role is Role.PREFILL else (0.75, 0.95)
         if view.role is Role.PREFILL:
             work = sum(view.queued_tokens()) / (self.facts.prefill_tokens_per_s * self.facts.ttft_s)
         else:
@@ -179,10 +179,10 @@ class BlitzBand:
 
 
 FAMILY: Mapping[str, tuple[Callable[..., object], tuple[float, ...]]] = {
-    "aibrix-apa": (AibrixApa, (0.4, 0.5, 0.6, 0.7, 0.8)),
+    "aibrix-apa": (AibrixApa, (0.1, 0.2, 0.35, 0.5, 0.7)),
     "dynamo-load": (DynamoLoad, (0.1, 0.25, 0.5, 1.0, 2.0)),
     "dynamo-load-sla": (DynamoLoadSla, (0.4, 0.5, 0.6, 0.7, 0.8)),
     "wva-v1": (WvaSaturation, (0.5, 0.6, 0.7, 0.8, 0.9)),
     "wva-v2": (WvaTokens, (0.45, 0.55, 0.65, 0.75, 0.85)),
-    "blitz-band": (BlitzBand, (0.3, 0.4, 0.5, 0.6, 0.7)),
+    "blitz-band": (BlitzBand, (0.05, 0.1, 0.2, 0.4, 0.7)),
 }

@@ -205,9 +205,9 @@ class SageServe:
 
 
 FAMILY: Mapping[str, tuple[Callable[..., object], tuple[float, ...]]] = {
-    "dynamo-sla": (DynamoSla, (1.0, 1.25, 1.5, 2.0, 3.0)),
-    "dynamo-hybrid": (DynamoHybrid, (1.0, 1.25, 1.5, 2.0, 3.0)),
+    "dynamo-sla": (DynamoSla, (1.0, 1.5, 2.0, 3.0, 5.0)),
+    "dynamo-hybrid": (DynamoHybrid, (1.0, 1.5, 2.0, 3.0, 5.0)),
     "heteroscale": (HeteroScale, (0.3, 0.4, 0.5, 0.65, 0.8)),
-    "tokenscale": (TokenScale, (1.0, 1.25, 1.5, 2.0, 3.0)),
-    "sageserve": (SageServe, (1.0, 1.25, 1.5, 2.0, 3.0)),
+    "tokenscale": (TokenScale, (1.0, 1.5, 2.0, 3.0, 5.0)),
+    "sageserve": (SageServe, (1.0, 1.5, 2.0, 3.0, 5.0)),
 }

@@ -143,7 +143,7 @@ class RayServe(_PerRole):
 
 FAMILY: Mapping[str, tuple[Callable[..., _PerRole], tuple[float, ...]]] = {
     "hpa-queue": (HpaQueue, (1.0, 2.0, 5.0, 10.0, 20.0)),
-    "hpa-kv": (HpaKv, (0.3, 0.45, 0.6, 0.7, 0.8)),
+    "hpa-kv": (HpaKv, (0.15, 0.3, 0.45, 0.6, 0.7)),
     "keda": (Keda, (1.0, 2.0, 5.0, 10.0, 20.0)),
     "knative-kpa": (KnativeKpa, (5.0, 10.0, 25.0, 50.0, 100.0)),
     "ray-serve": (RayServe, (2.0, 8.0, 16.0, 32.0, 64.0)),
