@@ -10,6 +10,7 @@ log = logging.getLogger(__name__)
 POLL_S = 0.2  # how soon the end of the last request is noticed; SGLang's own watchdog looks every 5 s
 # A gateway learns of a pod's end by a watch and may send for a moment longer; a pod drained beforehand pays this once.
 QUIET_S = 3.0
+CUT_SHORT = 75  # EX_TEMPFAIL: requests were still running when the time to drain was over
 
 
 @dataclass
@@ -34,10 +35,13 @@ async def wait_until_quiet(
     return requests()
 
 
-def bounded_sigterm(deadline_s: float, clock: Callable[[], float]) -> Callable[..., Awaitable[None]]:
+def bounded_sigterm(
+    deadline_s: float, clock: Callable[[], float], give_up: Callable[[], None]
+) -> Callable[..., Awaitable[None]]:
     """An AROUND hook for TokenizerManager.sigterm_watchdog, whose own drain has no bound and looks every 5 s.
 
-    SGLang ends at once when its status is unhealthy: that is how requests beyond the deadline are given up.
+    SGLang ends at once when its status is unhealthy: that is how requests beyond the deadline are given up. It then
+    calls `give_up`, which ends the process with a status that tells so: SGLang's own end looks like a good one.
     """
 
     async def hook(original: Callable[[Any], Awaitable[None]], manager: Any) -> None:
@@ -47,6 +51,10 @@ def bounded_sigterm(deadline_s: float, clock: Callable[[], float]) -> Callable[.
         if left:
             log.error("termination deadline of %g s passed with %d requests running; ending now", deadline_s, left)
             manager.server_status = type(manager.server_status).UnHealthy
-        await original(manager)
+        try:
+            await original(manager)
+        finally:
+            if left:
+                give_up()
 
     return hook

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from headrace_engine import cpu_compat
-from headrace_engine.drain import DrainSwitch, bounded_sigterm
+from headrace_engine.drain import CUT_SHORT, DrainSwitch, bounded_sigterm
 from headrace_engine.ledger import RequestLedger
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def register() -> None:
     register_hook(f"{MANAGER}._send_batch_request", _note_batch, HookType.BEFORE)
     register_hook(f"{MANAGER}.collect_metrics", _note_progress, HookType.AFTER)
     register_hook(f"{MANAGER}.is_ready", _ready_unless_draining, HookType.AFTER)
-    sigterm = bounded_sigterm(deadline_s, time.monotonic)
+    sigterm = bounded_sigterm(deadline_s, time.monotonic, lambda: os._exit(CUT_SHORT))
     register_hook(f"{MANAGER}.sigterm_watchdog", sigterm, HookType.AROUND)
     global HOOKED  # noqa: PLW0603 - once in a process's life
     HOOKED = True

@@ -1,7 +1,7 @@
 """The container's first process: starts the server, hands it the signals, and tells the kubelet how it really ended.
 
 SGLang as process 1 ends with status 0 when its scheduler dies, and ignores SIGTERM until it is up. Here an end that
-nobody asked for is never a success, and SIGTERM before readiness ends the start at once.
+nobody asked for is never a success, nor is one that cut requests; SIGTERM before readiness ends the start at once.
 """
 
 import os
@@ -13,10 +13,11 @@ from pathlib import Path
 from types import FrameType
 
 from headrace_engine.cpu_compat import DEVICE_VARIABLE
+from headrace_engine.drain import CUT_SHORT
 from headrace_engine.plugin import DRAIN_VARIABLE, ROLE_VARIABLE
 from headrace_engine_config import EngineConfig
 
-FAILED = 70  # EX_SOFTWARE: the server ended though nobody asked it to
+FAILED = 70  # EX_SOFTWARE: the server ended though nobody asked it to, or died while it drained
 # Beyond the drain's own deadline: schedulers release memory, and SGLang waits for them.
 EXIT_MARGIN_S = 20
 
@@ -46,6 +47,7 @@ class Supervisor:
     def __init__(self, config: EngineConfig, config_path: str) -> None:
         self._drain_s = config.termination_drain_seconds
         self._asked_to_end = False
+        self._killed = False
         self._server = subprocess.Popen(
             [sys.executable, "-m", "headrace_engine.server", config_path],
             env=environment(config),
@@ -58,14 +60,13 @@ class Supervisor:
             signal.signal(number, self._forward)
         status = self._wait()
         self._kill_group()
-        if self._asked_to_end:
+        if self._killed:
+            return _fail(f"the server did not end within {self._drain_s:g} s of SIGTERM and was killed", CUT_SHORT)
+        if self._asked_to_end and status == CUT_SHORT:
+            return _fail(f"requests were still running {self._drain_s:g} s after SIGTERM and were cut", CUT_SHORT)
+        if self._asked_to_end and status in {0, -signal.SIGTERM}:  # the latter: it was not up yet
             return 0
-        print(  # the kubelet shows a container's last lines
-            f"headrace-engine: error: the server ended by itself with status {status}; see the log above",
-            file=sys.stderr,
-            flush=True,
-        )
-        return status if status > 0 else FAILED
+        return _fail(f"the server ended by itself with status {status}; see the log above", status)
 
     def _wait(self) -> int:
         deadline = None
@@ -77,6 +78,7 @@ class Supervisor:
                 if self._asked_to_end and deadline is None:
                     deadline = now + self._drain_s + EXIT_MARGIN_S
                 if deadline is not None and now > deadline:
+                    self._killed = True
                     self._kill_group()
 
     def _forward(self, _number: int, _frame: FrameType | None) -> None:
@@ -89,3 +91,9 @@ class Supervisor:
             os.killpg(self._server.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
+
+
+def _fail(sentence: str, status: int) -> int:
+    """Say it in the last line, which the kubelet shows; the exit status, never one of success."""
+    print(f"headrace-engine: error: {sentence}", file=sys.stderr, flush=True)
+    return status if status > 0 else FAILED

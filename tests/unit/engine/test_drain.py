@@ -23,6 +23,7 @@ class Manager:
         self.rid_to_state: dict[str, object] = {}
         self.server_status = Status.Up
         self.ended_at: float | None = None
+        self.given_up = False
 
     async def original(self, manager: Any) -> None:
         assert manager is self
@@ -82,17 +83,23 @@ async def _ask_to_end(manager: Manager, deadline_s: float, finish_after_s: float
 
 
 async def _run_hook(manager: Manager, deadline_s: float) -> None:
-    await bounded_sigterm(deadline_s, _clock())(manager.original, manager)
+    def give_up() -> None:
+        assert manager.ended_at is not None, "SGLang's own end comes first: it releases the GPU's memory"
+        manager.given_up = True
+
+    await bounded_sigterm(deadline_s, _clock(), give_up)(manager.original, manager)
 
 
 async def test_sigterm_lets_a_request_end_and_then_leaves_healthy() -> None:
     manager = Manager()
     assert 8 <= await _ask_to_end(manager, deadline_s=60, finish_after_s=8) <= 8 + QUIET_S + 1
     assert manager.server_status is Status.Up
+    assert not manager.given_up
 
 
 async def test_sigterm_gives_up_requests_beyond_the_deadline(caplog: pytest.LogCaptureFixture) -> None:
     manager = Manager()
     assert 10 <= await _ask_to_end(manager, deadline_s=10, finish_after_s=100) <= 11
     assert manager.server_status is Status.UnHealthy
+    assert manager.given_up
     assert "deadline of 10 s passed with 1 requests running" in caplog.text

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace_engine.drain import CUT_SHORT
 from headrace_engine.supervisor import FAILED, environment
 
 from .conftest import MakeConfig
@@ -103,10 +104,28 @@ signal.signal(signal.SIGTERM, drain)
     assert _end(process) == (0, "drained\n")
 
 
+@pytest.mark.parametrize(
+    ("end", "status", "sentence"),
+    [
+        (f"os._exit({CUT_SHORT})", CUT_SHORT, "requests were still running 30 s after SIGTERM and were cut"),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            FAILED,
+            "the server ended by itself with status -9; see the log above",
+        ),
+    ],
+)
+def test_a_drain_that_lost_requests_is_a_failure(supervise: Supervise, end: str, status: int, sentence: str) -> None:
+    process = supervise(f"signal.signal(signal.SIGTERM, lambda *_: {end})\n" + UP + "time.sleep(100)")
+    process.send_signal(signal.SIGTERM)
+    assert _end(process) == (status, f"headrace-engine: error: {sentence}\n")
+
+
 def test_a_server_that_does_not_end_is_killed_after_its_deadline(supervise: Supervise) -> None:
     process = supervise("signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + UP + "time.sleep(100)", drain_s=0.5)
     process.send_signal(signal.SIGTERM)
-    assert _end(process) == (0, "")
+    sentence = "the server did not end within 0.5 s of SIGTERM and was killed"
+    assert _end(process) == (CUT_SHORT, f"headrace-engine: error: {sentence}\n")
 
 
 @pytest.mark.parametrize("asked", [True, False])
