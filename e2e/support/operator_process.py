@@ -80,7 +80,3 @@ class OperatorProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait(10)
-
-    def log_text(self) -> str:
-        """All it has logged so far."""
-        return self.log.read_text(errors="replace")

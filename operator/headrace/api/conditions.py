@@ -23,7 +23,6 @@ class ConditionType(StrEnum):
     SIGNALS_HEALTHY = "SignalsHealthy"
     SCALING_ACTIVE = "ScalingActive"
     SCALING_LIMITED = "ScalingLimited"
-    ENGINE_COMPATIBLE = "EngineCompatible"
 
 
 class ConditionStatus(StrEnum):
@@ -37,29 +36,21 @@ class ConditionStatus(StrEnum):
 class ConditionReason(StrEnum):
     """Why a condition is as it is. Scaling reasons come from the decision itself."""
 
-    # Ready, Reconciling, <Role>Ready
+    # Ready, Reconciling, <Role>Ready; what keeps a pod from serving has the reasons of reconcile.pods.Trouble
     AVAILABLE = "Available"
     STARTING = "Starting"  # replicas exist and are not ready yet
     PROGRESSING = "Progressing"  # the spec was accepted and is being carried out
     ROLLING_OUT = "RollingOut"  # replicas of two revisions are there
-    DRAINING = "Draining"
     SETTLED = "Settled"  # nothing to do
     REPLICAS_MISSING = "ReplicasMissing"
-    POD_FAILING = "PodFailing"  # crashes, cannot be pulled; the message carries the container's own words
     UNSCHEDULABLE = "Unschedulable"
-    GATEWAY_UNAVAILABLE = "GatewayUnavailable"
-    TERMINATING = "Terminating"
     # Stalled
     INVALID_SPEC = "InvalidSpec"
     CHILD_NAME_COLLISION = "ChildNameCollision"
-    MODEL_NOT_FOUND = "ModelNotFound"
     MODEL_INVALID = "ModelInvalid"  # found, and not a model: no config.json, for example
-    INCOMPATIBLE = "Incompatible"  # the roles' engines could not exchange KV
     API_REJECTED = "APIRejected"  # the API server refused a child; the message carries its words
     FORBIDDEN = "Forbidden"  # the operator lacks a permission
     NOT_STALLED = "NotStalled"
-    # EngineCompatible
-    COMPATIBLE = "Compatible"
     # ScalingActive
     SCALING_OFF = "ModeOff"
     ADVISORY = "Advisory"

@@ -126,10 +126,6 @@ class CapacityModel:
             }
         )
 
-    def restarted_on(self, prior: "CapacityModel") -> "CapacityModel":
-        """A persisted model under today's prior: its evidence is kept only while the prior is the same."""
-        return self if prior.prior_steps == self.prior_steps and prior.chunk_tokens == self.chunk_tokens else prior
-
     def distorted(self, factor: float) -> "CapacityModel":
         """The same model believing that everything takes `factor` times as long: for tests of robustness."""
         prior = self.prior_steps.scaled(factor, factor)

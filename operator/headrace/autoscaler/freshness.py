@@ -20,9 +20,6 @@ class Freshness(StrEnum):
     MISSING = "missing"
 
 
-STALE_SHARE = 0.3  # with more than this share unseen the fleet is judged by the rest only upwards
-
-
 def freshness(pod: PodSample, now: float, limits: Limits) -> Freshness:
     """The state of one pod's sample at `now`."""
     if pod.sampled_at is None or pod.load is None:
