@@ -2,11 +2,39 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
 # The version that the argument table was checked against; another one is an error, never a guess.
 DEFAULT_SGLANG_VERSION = "0.5.23"
+
+# What the gateway, the probes and the autoscaler rely on has a field of its own; None: nothing else works.
+OWN_ARGUMENTS = {
+    "model-path": "modelPath",
+    "model": "modelPath",
+    "served-model-name": "servedModelName",
+    "revision": "modelRevision",
+    "device": "device",
+    "tp-size": "parallelism.tensor",
+    "tensor-parallel-size": "parallelism.tensor",
+    "dp-size": "parallelism.data",
+    "data-parallel-size": "parallelism.data",
+    "ep-size": "parallelism.expert",
+    "expert-parallel-size": "parallelism.expert",
+    "ep": "parallelism.expert",
+    "pp-size": "parallelism.pipeline",
+    "pipeline-parallel-size": "parallelism.pipeline",
+    "host": "host",
+    "port": "port",
+    "disaggregation-mode": "role",
+    "disaggregation-bootstrap-port": "bootstrapPort",
+    "enable-metrics": None,
+}
+
+
+def own_argument(name: str) -> str | None:
+    """The argument of Headrace's own that a name would set: SGLang's parser takes beginnings for the whole."""
+    return name if name in OWN_ARGUMENTS else next((own for own in OWN_ARGUMENTS if own.startswith(name)), None)
 
 
 class _Model(BaseModel):
@@ -77,7 +105,17 @@ class EngineConfig(_Model):
     """How long SIGTERM waits for running requests before the process ends."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     extra_args: dict[str, JsonValue] = Field(default_factory=dict)
-    """Arguments of SGLang's server by their command-line names, without the dashes; they win over all others."""
+    """Arguments of SGLang's server by their command-line names, without the dashes; they win over the table's. One that
+    a field above sets is refused."""
+
+    @field_validator("extra_args")
+    @classmethod
+    def _leave_our_own(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for name in value:
+            if own := own_argument(name):
+                field = OWN_ARGUMENTS[own]
+                raise ValueError(f'"{name}" is set by Headrace; ' + (f"set {field} instead" if field else "remove it"))
+        return value
 
 
 class EngineConfigError(ValueError):
@@ -98,4 +136,4 @@ def _sentence(location: tuple[int | str, ...], kind: str, message: str) -> str:
         return f"{field}: unknown key; remove it or check its spelling (SGLang's own arguments go below extraArgs)"
     if kind == "missing":
         return f"{field}: missing; set it"
-    return f"{field}: {message}"
+    return f"{field}: {message.removeprefix('Value error, ')}"

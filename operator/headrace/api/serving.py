@@ -7,22 +7,19 @@ from pydantic import AfterValidator, Field, JsonValue, StringConstraints, WithJs
 
 from headrace.api.base import ApiModel
 from headrace.api.pods import EnvVar, PodTemplate, Resources
+from headrace_engine_config.config import OWN_ARGUMENTS, own_argument
 
-# What Headrace itself must know or set; another value would take the engine out of its reach.
-_RESERVED_ARGUMENTS = {
-    "model-path": "spec.model.source",
-    "served-model-name": "spec.model.servedName",
-    "revision": "spec.model.revision",
+# Where the spec says what an engine's own argument sets; those without an entry are Headrace's alone.
+_SPEC_FIELDS = {
+    "modelPath": "spec.model.source",
+    "servedModelName": "spec.model.servedName",
+    "modelRevision": "spec.model.revision",
     "device": "spec.accelerator",
-    "tp-size": "parallelism.tensor",
-    "dp-size": "parallelism.data",
-    "ep-size": "parallelism.expert",
-    "pp-size": "parallelism.pipeline",
-    "disaggregation-mode": "spec.topology",
-    "disaggregation-bootstrap-port": None,
-    "host": None,
-    "port": None,
-    "enable-metrics": None,
+    "parallelism.tensor": "parallelism.tensor",
+    "parallelism.data": "parallelism.data",
+    "parallelism.expert": "parallelism.expert",
+    "parallelism.pipeline": "parallelism.pipeline",
+    "role": "spec.topology",
 }
 
 
@@ -30,8 +27,8 @@ def _check_arguments(arguments: dict[str, JsonValue]) -> dict[str, JsonValue]:
     for name, value in arguments.items():
         if name.startswith("-"):
             raise ValueError(f'"{name}" has dashes; set {name.lstrip("-")}: VALUE (true for a flag)')
-        if name in _RESERVED_ARGUMENTS:
-            field = _RESERVED_ARGUMENTS[name]
+        if own := own_argument(name):
+            field = _SPEC_FIELDS.get(OWN_ARGUMENTS[own] or "")
             raise ValueError(f'"{name}" is set by Headrace; ' + (f"set {field} instead" if field else "remove it"))
         if isinstance(value, dict):
             raise ValueError(f'"{name}" is a map; set a text, a number, true, or a list of these')  # noqa: TRY004

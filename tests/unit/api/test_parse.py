@@ -40,6 +40,9 @@ BAD_SPECS = [
     ({"engine": {"env": [{"name": "A", "value": "1"}] * 2}}, "spec.engine.env", "is there twice; keep one"),
     ({"engine": {"extraArgs": {"--tp": 2}}}, "spec.engine.extraArgs", "set tp: VALUE"),
     ({"engine": {"extraArgs": {"tp-size": 2}}}, "spec.engine.extraArgs", "set parallelism.tensor instead"),
+    ({"engine": {"extraArgs": {"data-parallel-size": 2}}}, "spec.engine.extraArgs", "set parallelism.data instead"),
+    ({"engine": {"extraArgs": {"disaggregation-mod": "null"}}}, "spec.engine.extraArgs", "set spec.topology instead"),
+    ({"engine": {"extraArgs": {"host": "::1"}}}, "spec.engine.extraArgs", "is set by Headrace; remove it"),
     ({"engine": {"extraArgs": {"a": {"b": 1}}}}, "spec.engine.extraArgs", "is a map"),
 ]
 

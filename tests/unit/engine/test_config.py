@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_engine_config import EngineConfig, EngineConfigError, load_config
+from headrace_engine_config.config import own_argument
 
 PLAIN: dict[str, Any] = {"modelPath": "/models/tiny", "servedModelName": "tiny", "role": "worker"}
 
@@ -42,6 +43,16 @@ def _error(text: str) -> str:
         ({"terminationDrainSeconds": -1}, "terminationDrainSeconds: Input should be greater than or equal to 0"),
         ({"logLevel": "loud"}, "logLevel: Input should be 'debug', 'info', 'warning' or 'error'"),
         ({"extraArgs": []}, "extraArgs: Input should be an object"),
+        ({"extraArgs": {"port": 1}}, 'extraArgs: "port" is set by Headrace; set port instead'),
+        (
+            {"extraArgs": {"disaggregation-mode": "null"}},
+            'extraArgs: "disaggregation-mode" is set by Headrace; set role',
+        ),
+        ({"extraArgs": {"enable-metrics": False}}, 'extraArgs: "enable-metrics" is set by Headrace; remove it'),
+        (
+            {"extraArgs": {"tensor-parallel": 2}},
+            'extraArgs: "tensor-parallel" is set by Headrace; set parallelism.tensor',
+        ),
         ({"tpSize": 2}, "tpSize: unknown key; remove it or check its spelling (SGLang's own arguments go below extra"),
     ],
 )
@@ -88,7 +99,9 @@ def test_keys_are_camel_case_in_the_file() -> None:
     port=st.integers(1, 65535),
     tensor=st.integers(1, 64),
     fraction=st.none() | st.floats(0.01, 0.99),
-    extra=st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text()),
+    extra=st.dictionaries(
+        st.text().filter(lambda name: not own_argument(name)), st.none() | st.booleans() | st.integers() | st.text()
+    ),
 )
 def test_what_the_operator_writes_the_engine_reads_back_equal(
     role: Any, port: int, tensor: int, fraction: float | None, extra: dict[str, Any]
