@@ -34,6 +34,7 @@ class Case:
     startup_s: float
     wait_s: float = 0.0  # that a new request meets, from the queue and the serving replicas
     budget_s: float = math.inf  # what it may be
+    others_starting: int = 0  # engines of other roles that share the bound on starts
     holds: Callable[[int], bool] = field(default=lambda _n: True)  # whether so many replicas would carry the load
 
 
@@ -142,8 +143,11 @@ def surge(case: Case, wanted: int) -> tuple[int, str] | None:
 
 def max_starting(case: Case, wanted: int) -> tuple[int, str] | None:
     """Engines that start together slow each other down (image pulls, weights, node cores)."""
-    most = max(len(case.pool.serving) + len(case.pool.draining) + case.limits.max_starting, case.current)
-    return (most, f"at most {case.limits.max_starting} engines start at once") if wanted > most else None
+    free = max(case.limits.max_starting - case.others_starting, 0)
+    most = max(len(case.pool.serving) + len(case.pool.draining) + free, case.current)
+    beside = f", {case.others_starting} of other roles do" if case.others_starting else ""
+    text = f"at most {case.limits.max_starting} engines start at once{beside}"
+    return (most, text) if wanted > most else None
 
 
 def bounds(case: Case, wanted: int) -> tuple[int, str] | None:

@@ -50,7 +50,8 @@ class Limits:
     tick_s: float = 5.0
     scale_down_window_s: float | None = None  # None: max(240 s, twice the learned start-up time)
     restart_hold_s: float = 300.0  # after the controller's start nothing is taken away for so long
-    max_starting: int = 8  # engines of this service that may start at once
+    max_starting: int = 8  # engines of a role that may start at once
+    starts_shared: bool = False  # max_starting holds for all roles together: a bound over the whole cluster
     fresh_s: float = 30.0  # two of Prometheus' usual 15 s scrapes: one lost scrape does not make a pod stale
     stale_s: float = 60.0  # older than this is missing: a minute holds several bursts
     startup_prior_s: float = 120.0  # start-up time until three starts were seen

@@ -48,10 +48,14 @@ def plan(signals: Signals, model: CapacityModel, limits: Limits, memory: Memory,
     cases: dict[Role, Case] = {}
     parts: dict[Role, Part] = {}
     vetoes: dict[Role, tuple[Veto, ...]] = {}
+    starting = {role: len(pool.starting) for role, pool in pools.items()}
     for role, role_limits in limits.roles.items():
         case = _case(role, pools[role], role_limits, limits, memory, health, sizing, now)
+        if limits.starts_shared:
+            case = replace(case, others_starting=sum(starting.values()) - starting[role])
         raw = math.ceil(case.need - 1e-9)
         guarded, vetoes[role] = apply_guards(case, max(raw, case.role_limits.min))
+        starting[role] = max(starting[role], guarded - len(case.pool.serving) - len(case.pool.draining))
         cases[role] = case
         parts[role] = Part(
             wanted=guarded,

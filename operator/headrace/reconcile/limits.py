@@ -56,5 +56,6 @@ def limits_of(
         scale_down_window_s=scale_down_window_s,
         restart_hold_s=restart_hold_s,
         max_starting=max_starting,
+        starts_shared=True,
         paused=service.paused,
     )

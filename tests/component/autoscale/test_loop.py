@@ -262,6 +262,19 @@ async def test_engines_that_start_together_are_bounded_over_all_services() -> No
     assert sum(orders) == 1
 
 
+async def test_engines_that_start_together_are_bounded_over_the_roles_of_a_service() -> None:
+    fleet = Fleet(settings=Settings(max_starting=1))
+    fleet.add()
+    fleet.pod("chat-decode-2", "decode", ready=False)
+    queue_prompts(fleet, "chat-prefill-1")
+    await fleet.ticks(2)
+    part = fleet.decided().roles[Role.PREFILL]
+    assert part.target.replicas == 1
+    assert ("MaxStarting", "at most 1 engines start at once, 1 of other roles do") in {
+        (veto.guard, veto.message) for veto in part.vetoes
+    }
+
+
 async def test_a_deleted_service_is_forgotten(fleet: Fleet) -> None:
     fleet.add()
     await fleet.ticks()
