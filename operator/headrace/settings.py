@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 PREFIX = "HEADRACE_"
+LISTS = {"namespaces", "metrics_namespaces"}  # comma-separated in the environment
 
 
 class SettingsError(ValueError):
@@ -29,6 +30,8 @@ class Settings(BaseModel):
     """Name of this process in the Lease: host (in a pod, the pod) and a suffix, as two processes may share a host."""
     prometheus_url: str | None = None
     """Base URL of Prometheus. None: signals come from the engines alone."""
+    metrics_namespaces: tuple[str, ...] = ("monitoring",)
+    """Namespaces whose pods may read engines' metrics, comma-separated: where common Prometheus charts install."""
 
     # Images
     engine_image: str = "headrace/engine:dev"
@@ -37,6 +40,9 @@ class Settings(BaseModel):
     """Default of spec.gateway.image."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     """Engine images have tens of gigabytes: pulling one again at every start would cost minutes."""
+
+    startup_deadline_s: int = Field(1800, ge=60)
+    """An engine not up by then is restarted. 64 GB of weights at 1 Gbit/s take 9 minutes, loading them some more."""
 
     # Autoscaling
     autoscale_interval_s: float = Field(5.0, gt=0)
@@ -115,7 +121,7 @@ class Settings(BaseModel):
         for name in cls.model_fields:
             text = environ.get(PREFIX + name.upper(), "")
             if text:
-                raw[name] = tuple(filter(None, text.replace(" ", "").split(","))) if name == "namespaces" else text
+                raw[name] = tuple(filter(None, text.replace(" ", "").split(","))) if name in LISTS else text
         try:
             return cls.model_validate(raw)
         except ValidationError as error:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from headrace.desired.settings import DesiredSettings
+from headrace.loops.reconcile import desired_settings
 from headrace.settings import Settings, SettingsError
 
 
@@ -15,6 +17,13 @@ def test_variables_are_read_by_name_and_empty_ones_count_as_unset() -> None:
     environ = {"HEADRACE_NAMESPACES": "a, b", "HEADRACE_LISTEN_PORT": "", "HEADRACE_MAX_STARTING": "1", "PATH": "x"}
     settings = Settings.from_env(environ)
     assert (settings.namespaces, settings.listen_port, settings.max_starting) == (("a", "b"), 8081, 1)
+
+
+def test_what_shapes_manifests_reaches_them() -> None:
+    settings = Settings.from_env({"HEADRACE_METRICS_NAMESPACES": "a,b", "HEADRACE_STARTUP_DEADLINE_S": "90"})
+    desired = desired_settings(settings)
+    assert (desired.metrics_namespaces, desired.startup_deadline_s) == (("a", "b"), 90)
+    assert desired_settings(Settings()) == DesiredSettings(), "both have the same defaults"
 
 
 @pytest.mark.parametrize(

@@ -242,5 +242,7 @@ def desired_settings(settings: Settings) -> DesiredSettings:
         gateway_image=settings.gateway_image,
         image_pull_policy=settings.image_pull_policy,
         operator_namespace=settings.operator_namespace,
+        metrics_namespaces=settings.metrics_namespaces,
         drain_deadline_s=int(settings.drain_deadline_s),
+        startup_deadline_s=settings.startup_deadline_s,
     )
