@@ -23,11 +23,19 @@ def main(argv: list[str] | None = None) -> int:
     serve = commands.add_parser("serve", help="serve a model with SGLang", epilog=EXAMPLES, formatter_class=_RAW)
     serve.add_argument("--config", required=True, type=Path, help="engine.json, written by the operator")
     serve.add_argument("--dry-run", action="store_true", help="print SGLang's command line and end")
-    make = commands.add_parser("make-tiny-model", help="make a tiny random model with a tokenizer of its own")
+    make = commands.add_parser(
+        "make-tiny-model",
+        help="make a tiny random model with a tokenizer of its own",
+        epilog="example: headrace-engine make-tiny-model --out /tmp/tiny --architecture llama",
+    )
     make.add_argument("--out", required=True, type=Path, help="directory to write to")
     make.add_argument("--architecture", choices=("qwen3", "llama"), default="qwen3")
     make.add_argument("--seed", type=int, default=0, help="of the weights; equal seeds give equal files")
-    commands.add_parser("version", help="versions of Headrace's engine and of the SGLang it knows")
+    commands.add_parser(
+        "version",
+        help="versions of Headrace's engine and of the SGLang it knows",
+        epilog="example: headrace-engine version",
+    )
     arguments = parser.parse_args(argv)
     try:
         return _run(arguments)

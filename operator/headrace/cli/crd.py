@@ -8,7 +8,12 @@ import typer
 from headrace.api import crdgen, reference
 from headrace.api.base import GROUP, PLURAL
 
-app = typer.Typer(no_args_is_help=True, help="Write, check or print the CustomResourceDefinition.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Write, check or print the CustomResourceDefinition.",
+    epilog="Example: headrace crd print | kubectl apply --server-side -f -",
+)
 
 Root = Annotated[Path, typer.Option("--root", help="Root of a checkout of the Headrace repository.", show_default=True)]
 

@@ -31,7 +31,12 @@ from headrace.simulator.times import EngineTimes
 if TYPE_CHECKING:
     from headrace.simulator.results import Progress as Reached
 
-app = typer.Typer(no_args_is_help=True, help="Simulate a fleet, and check the simulator against measurements.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Simulate a fleet, and check the simulator against measurements.",
+    epilog="Example: headrace simulate run --trace traces/azure2024_conv.parquet --minutes 60",
+)
 _console = Console()
 
 
