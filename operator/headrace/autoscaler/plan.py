@@ -50,9 +50,8 @@ def plan(signals: Signals, model: CapacityModel, limits: Limits, memory: Memory,
     vetoes: dict[Role, tuple[Veto, ...]] = {}
     starting = {role: len(pool.starting) for role, pool in pools.items()}
     for role, role_limits in limits.roles.items():
-        case = _case(role, pools[role], role_limits, limits, memory, health, sizing, now)
-        if limits.starts_shared:
-            case = replace(case, others_starting=sum(starting.values()) - starting[role])
+        others = sum(starting.values()) - starting[role] if limits.starts_shared else 0
+        case = _case(role, pools[role], role_limits, limits, memory, health, sizing, now, others)
         raw = math.ceil(case.need - 1e-9)
         guarded, vetoes[role] = apply_guards(case, max(raw, case.role_limits.min))
         starting[role] = max(starting[role], guarded - len(case.pool.serving) - len(case.pool.draining))
@@ -83,7 +82,7 @@ def plan(signals: Signals, model: CapacityModel, limits: Limits, memory: Memory,
 
 def _case(  # noqa: PLR0917 - gathers what the guards may look at
     role: Role, pool: Observed, role_limits: RoleLimits, limits: Limits, memory: Memory,
-    health: SignalHealth, sizing: Sizing, now: float,
+    health: SignalHealth, sizing: Sizing, now: float, others_starting: int,
 ) -> Case:  # fmt: skip
     mine = memory.role(role)
     lead_s = startup_s(mine, limits.startup_prior_s)
@@ -107,6 +106,7 @@ def _case(  # noqa: PLR0917 - gathers what the guards may look at
         startup_s=lead_s,
         wait_s=_wait_s(sizing, pool) if queues else 0.0,
         budget_s=sizing.prefill.budget_s if sizing.prefill and queues else math.inf,
+        others_starting=others_starting,
         holds=lambda n: sizing.holds(role, n, current),
     )
 
