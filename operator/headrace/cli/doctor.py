@@ -12,7 +12,7 @@ import typer
 
 from headrace.cli import checks
 from headrace.cli.checks import Finding, Level
-from headrace.cli.permissions import OPTIONAL, REQUIRED, Permission
+from headrace.cli.permissions import REQUIRED, Permission
 from headrace.kube.interface import Forbidden, Kube, KubeError, Manifest
 from headrace.kube.kinds import CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, INFERENCE_SERVICE, LEASE, NODE
 
@@ -78,7 +78,7 @@ async def examine(
             deployment = await kube.get(DEPLOYMENT, operator_namespace, OPERATOR)
             lease = await kube.get(LEASE, operator_namespace, OPERATOR)
             yield checks.check_operator(deployment, lease, now())
-            yield await permissions(connect, kube, operator_namespace)
+            yield await permissions(connect, operator_namespace)
             services = await kube.list(INFERENCE_SERVICE, namespace) if crd else []
             for finding in checks.check_accelerators(await kube.list(NODE), services):
                 yield finding
@@ -90,20 +90,17 @@ async def examine(
         yield Finding(Level.FAIL, "API server", str(error), mend)
 
 
-async def permissions(connect: Connect, kube: Kube, operator_namespace: str) -> Finding:
+async def permissions(connect: Connect, operator_namespace: str) -> Finding:
     """The operator's permissions: asked as itself in its pod, elsewhere by impersonating its ServiceAccount."""
     account = f"system:serviceaccount:{operator_namespace}:{OPERATOR}"
-    wanted = REQUIRED
-    if await kube.get(CUSTOM_RESOURCE_DEFINITION, None, "podmonitors.monitoring.coreos.com") is not None:
-        wanted += OPTIONAL
     itself = "KUBERNETES_SERVICE_HOST" in os.environ and not os.environ.get("KUBECONFIG")
     try:
         async with connect("" if itself else account) as operator:
-            answers = await asyncio.gather(*(_allowed(operator, each, operator_namespace) for each in wanted))
+            answers = await asyncio.gather(*(_allowed(operator, each, operator_namespace) for each in REQUIRED))
     except Forbidden as error:
         mend = f"run it in the operator: kubectl -n {operator_namespace} exec deploy/{OPERATOR} -- headrace doctor"
         return Finding(Level.WARN, "permissions", f"cannot be asked as {account}: {error.message}", mend)
-    return checks.check_permissions(dict(zip(wanted, answers, strict=True)), OPERATOR)
+    return checks.check_permissions(dict(zip(REQUIRED, answers, strict=True)), OPERATOR)
 
 
 async def _allowed(kube: Kube, permission: Permission, operator_namespace: str) -> bool:

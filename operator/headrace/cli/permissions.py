@@ -64,5 +64,3 @@ REQUIRED: tuple[Permission, ...] = (
     ),
     *(Permission("coordination.k8s.io", "leases", verb, name="headrace-operator") for verb in ("list", "watch")),
 )
-# Only where the Prometheus operator's PodMonitor kind is installed.
-OPTIONAL: tuple[Permission, ...] = tuple(_each("monitoring.coreos.com", "podmonitors", _OWN))

@@ -7,7 +7,6 @@ from headrace.api.v1alpha1 import InferenceService
 from headrace.desired.engine import engine_identity, engine_pool
 from headrace.desired.engine_config import engine_json
 from headrace.desired.gateway import gateway
-from headrace.desired.monitoring import pod_monitors
 from headrace.desired.names import Manifest, pool_name
 from headrace.desired.network import network_policies
 from headrace.desired.settings import DesiredSettings
@@ -24,8 +23,6 @@ def build(service: InferenceService, settings: DesiredSettings) -> tuple[Manifes
         manifests += engine_pool(service, role, revision, settings)
     manifests += gateway(service, settings)
     manifests += network_policies(service, settings)
-    if settings.has_pod_monitor:
-        manifests += pod_monitors(service)
     return tuple(manifests)
 
 

@@ -17,4 +17,3 @@ class DesiredSettings:
     drain_deadline_s: int = 600
     # A large model may come over the network first: 64 GB at 1 Gbit/s take 9 minutes, loading and warm-up some more.
     startup_deadline_s: int = 1800
-    has_pod_monitor: bool = False  # the PodMonitor kind of the Prometheus operator is installed

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from headrace.cli.permissions import OPTIONAL, REQUIRED
+from headrace.cli.permissions import REQUIRED
 
 RBAC = Path(__file__).parents[3] / "charts/operator/rbac.yaml"
 Row = tuple[str, str, str, str, bool]
@@ -25,7 +25,7 @@ def granted() -> set[Row]:
 def test_what_is_checked_is_what_is_granted() -> None:
     checked = {
         (p.group, "/".join(filter(None, (p.resource, p.subresource))), p.verb, p.name, p.in_operator_namespace)
-        for p in REQUIRED + OPTIONAL
+        for p in REQUIRED
     }
     assert checked == granted()
 

@@ -290,12 +290,6 @@ def test_engines_take_requests_from_their_gateway_and_kv_from_their_peers_alone(
     assert watchers["ports"] == [{"port": 30000, "protocol": "TCP"}]
 
 
-def test_a_pod_monitor_is_built_only_where_its_kind_is_installed(service: Make) -> None:
-    assert not any(m["kind"] == "PodMonitor" for m in build(service(), SETTINGS))
-    built = build(service(), replace(SETTINGS, has_pod_monitor=True))
-    assert [m["metadata"]["name"] for m in built if m["kind"] == "PodMonitor"] == ["chat-engine", "chat-gateway"]
-
-
 NAMES = st.from_regex(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True)
 POOLS = st.fixed_dictionaries(
     {},
@@ -336,7 +330,7 @@ def services(draw: st.DrawFn) -> InferenceService:
 @settings(max_examples=60, deadline=None)
 @given(services())
 def test_any_valid_spec_builds_children_with_sound_and_unlike_names(service: InferenceService) -> None:
-    manifests = build(service, replace(SETTINGS, has_pod_monitor=True))
+    manifests = build(service, SETTINGS)
     identities = [(m["apiVersion"], m["kind"], m["metadata"]["name"]) for m in manifests]
     assert len(identities) == len(set(identities))
     assert all(len(name) <= 63 for _, _, name in identities)

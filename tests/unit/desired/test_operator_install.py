@@ -17,10 +17,7 @@ from headrace.settings import PREFIX, Settings
 BASE = Path(__file__).resolve().parents[3] / "charts/operator"
 Make = Callable[..., InferenceService]
 CHILD_VERBS = {"get", "list", "watch", "create", "patch", "delete"}
-# The plural is the resource's name in RBAC; PodMonitor is not in the operator's own table of kinds.
-PLURALS = {(kind.api_version, kind.kind): kind.plural for kind in CHILD_KINDS} | {
-    ("monitoring.coreos.com/v1", "PodMonitor"): "podmonitors"
-}
+PLURALS = {(kind.api_version, kind.kind): kind.plural for kind in CHILD_KINDS}  # the resource's name in RBAC
 
 
 def documents() -> list[dict[str, Any]]:
@@ -45,13 +42,13 @@ def test_every_file_of_the_base_is_listed() -> None:
 @pytest.mark.parametrize("topology", ["Aggregated", "Disaggregated"])
 def test_the_operator_may_manage_every_kind_that_it_builds(service: Make, topology: str) -> None:
     role = named("ClusterRole")
-    for manifest in build(service(topology), DesiredSettings(has_pod_monitor=True)):
+    for manifest in build(service(topology), DesiredSettings()):
         group = manifest["apiVersion"].rpartition("/")[0]
         assert verbs(role, group, PLURALS[kind_of(manifest)]) == CHILD_VERBS, manifest["kind"]
 
 
 def test_the_operator_may_manage_no_kind_that_it_does_not_build(service: Make) -> None:
-    built = {PLURALS[kind_of(manifest)] for manifest in build(service(), DesiredSettings(has_pod_monitor=True))}
+    built = {PLURALS[kind_of(manifest)] for manifest in build(service(), DesiredSettings())}
     managed = {
         resource
         for rule in named("ClusterRole")["rules"]
