@@ -41,7 +41,7 @@ e2e: ## The end-to-end subset on the embedded Kubernetes (at most six real engin
 	$(PYTEST) e2e/scenarios -m 'not full' --timeout 900
 
 .PHONY: e2e-full
-e2e-full: setup ## Every end-to-end scenario, with real engines throughout
+e2e-full: setup ## Every end-to-end scenario, the long ones and those of the engine alone too
 	$(PYTEST) e2e/scenarios --timeout 1800
 
 .PHONY: update
