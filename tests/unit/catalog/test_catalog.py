@@ -1,6 +1,6 @@
 import pytest
 
-from headrace.catalog.accelerators import ACCELERATORS, UnknownAccelerator, lookup
+from headrace.catalog.accelerators import ACCELERATORS, Accelerator, UnknownAccelerator, lookup
 from headrace.catalog.measured import (
     LLAMA_8B,
     LLAMA_8B_H100,
@@ -86,7 +86,7 @@ def test_unknown_accelerator_names_the_nearest_and_the_known() -> None:
 
 
 @pytest.mark.parametrize("accelerator", ACCELERATORS.values(), ids=lambda a: a.name)
-def test_every_accelerator_is_complete(accelerator) -> None:
+def test_every_accelerator_is_complete(accelerator: Accelerator) -> None:
     assert accelerator.flops["bf16"] > 0
     assert accelerator.bandwidth_bytes_per_s > 0
     assert accelerator.resource_name is not None or accelerator.name == "cpu"
