@@ -72,7 +72,12 @@ def module_operator(
     cluster: Cluster, operator_kubeconfig: Path, kubectl: Kubectl, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperatorProcess]:
     """One leading operator for a whole file."""
-    settings = {**SHORT_WINDOWS, "HEADRACE_PROMETHEUS_URL": cluster.prometheus_url}
+    decisions = tmp_path_factory.mktemp("decisions")
+    settings = {
+        **SHORT_WINDOWS,
+        "HEADRACE_PROMETHEUS_URL": cluster.prometheus_url,
+        "HEADRACE_DECISION_LOG_DIR": str(decisions),
+    }
     log = tmp_path_factory.mktemp("operator-log") / "operator.log"
     started = OperatorProcess(operator_kubeconfig, log, "module-operator", next(_ports), settings).start()
     wait_for("the operator to lead", lambda: leader(kubectl) == "module-operator", timeout_s=60)

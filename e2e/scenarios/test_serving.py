@@ -7,6 +7,9 @@
 
 import asyncio
 import json
+import shutil
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,3 +165,13 @@ def test_pools_grow_and_shrink_under_load_without_a_lost_stream_and_two_pairs_se
     assert summary["truncated"] == 0, summary["errors"]
     # Two engines share two cores; the fixed sleep per step makes their capacities add up nearly.
     assert 1.6 <= tokens_per_s(two) / tokens_per_s(one) <= 2.4
+
+
+def test_decisions_taken_under_load_are_replayed_tick_by_tick(
+    served: dict[str, str], module_operator: OperatorProcess, tmp_path: Path
+) -> None:
+    recorded = shutil.copytree(module_operator.settings["HEADRACE_DECISION_LOG_DIR"], tmp_path / "decisions")
+    command = [str(Path(sys.executable).with_name("headrace")), "replay", str(recorded), "--service", "serving/chat"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr  # 1 would name the first tick that differs
+    print(done.stdout)

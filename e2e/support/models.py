@@ -1,10 +1,13 @@
 """What scenarios serve: the tiny model with real engines, or the stand-in where it is not about the engine."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from e2e.support.kubectl import Object
+
+REAL_ENGINES = bool(os.environ.get("HEADRACE_E2E_REAL_ENGINES"))  # set by make e2e-full
 
 
 def tiny_model(directory: Path) -> Path:
@@ -17,7 +20,7 @@ def tiny_model(directory: Path) -> Path:
 
 
 def service_on_standin(folder: Path, name: str = "chat", topology: str = "Disaggregated", **spec: object) -> Object:
-    """An InferenceService whose engines are the stand-in: Ready in seconds; it looks at no weights."""
+    """An InferenceService on the stand-in: Ready in seconds, it looks at no weights; in the full run on real engines."""
     roles = ("prefill", "decode") if topology == "Disaggregated" else ("worker",)
     return {
         "apiVersion": "headrace.dev/v1alpha1",
@@ -27,7 +30,7 @@ def service_on_standin(folder: Path, name: str = "chat", topology: str = "Disagg
             "model": {"source": f"file://{folder}"},
             "accelerator": "cpu",
             "topology": topology,
-            "engine": {"image": "headrace/standin:dev"},
+            "engine": {} if REAL_ENGINES else {"image": "headrace/standin:dev"},
             **{role: {"replicas": {"min": 1, "max": 3}} for role in roles},
             **spec,
         },
