@@ -20,7 +20,7 @@ def tiny_model(directory: Path) -> Path:
 
 
 def service_on_standin(folder: Path, name: str = "chat", topology: str = "Disaggregated", **spec: object) -> Object:
-    """An InferenceService on the stand-in: Ready in seconds, it looks at no weights; in the full run on real engines."""
+    """An InferenceService on the stand-in, Ready in seconds without a look at weights; on real engines in e2e-full."""
     roles = ("prefill", "decode") if topology == "Disaggregated" else ("worker",)
     return {
         "apiVersion": "headrace.dev/v1alpha1",
