@@ -179,8 +179,9 @@ def _everything(found: Sequence[CellRows]) -> list[str]:
 
 def _run(cell: CellRows, row: Row) -> str:
     tpot_s = row["tpot_p95_s"]
+    policy = row["policy"] if row["reached"] else f"{row['policy']} (not attained, run cut short)"
     return _line(
-        cell.name[0], f"{cell.name[3]:g}", row["policy"], f"{row['knob']:g}", _hours(row["gpu_hours"]),
+        cell.name[0], f"{cell.name[3]:g}", policy, f"{row['knob']:g}", _hours(row["gpu_hours"]),
         f"{row['attainment']:.1%}", _share(row.get("attainment_warm")), _seconds(row["ttft_p50_s"]),
         _seconds(row["ttft_p95_s"]),
         "-" if tpot_s is None else f"{1e3 * tpot_s:.1f}", row["actions"], f"{row['reversals_per_hour']:.1f}",
