@@ -22,7 +22,7 @@ from headrace.autoscaler.observe import RESERVED_TOKENS, Observed
 SHORT_S, LONG_S = 60, 300  # a minute smooths single requests, five minutes single bursts
 WAITING_FOR_DECODE = 0.1  # queue for decode places, relative to running streams, that counts as held up there
 PREFILL_IDLE = 0.7  # busy share below which prefill itself is not what holds requests up
-HELD_NEEDED = 20  # samples of the KV held before a 95 % quantile of them means anything
+HELD_NEEDED = 20  # samples of the KV held before a high quantile means anything; of so few it is the largest
 SAFE_SHARE = 0.95  # offered work above this share of the pool never lets a backlog drain in time
 ANSWER_TOKENS = 256.0  # of a request, where no engine reports lengths
 KV_SPREAD = 4.0 / 3.0  # mean square of the KV of a stream over its squared mean, for a uniform age
@@ -71,7 +71,7 @@ def prefill_load(  # noqa: PLR0917 - a pure sum of its inputs
     budget_s = ttft_budget_s(objective, model, shape.prompt_tokens, disaggregated=disaggregated)
     queued = pool.queued_tokens + gateway_requests * shape.request_tokens
     backlog_s = 0.0 if decode_bound else queued * model.token_price_s(shape.mean_context)
-    bursts, window = envelope(memory.history, model, budget_s, objective.miss_share)
+    bursts, window = envelope(memory.history, model, budget_s, objective.role_miss_share)
     ready = float(len(pool.serving))
     drained_s = backlog_s / (ready - reactive) if ready > reactive else float("inf")
     return PrefillLoad(

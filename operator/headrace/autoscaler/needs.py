@@ -87,7 +87,6 @@ def envelope(history: History, model: CapacityModel, budget_s: float, miss_share
     seconds within 5 s and a budget of 1 s: 12 / 6 = 2 replicas. The quantile is over requests, as the objective is:
     a window weighs as many as arrived in its last second, so that a second with 40 requests counts 40 times what one
     with a single request does. A request is computed by one replica: no more of them help than requests came.
-    Half of the miss share goes to bursts.
     """
     if not history.count:
         return 0.0, 1
@@ -102,7 +101,7 @@ def envelope(history: History, model: CapacityModel, budget_s: float, miss_share
         needs = np.minimum(
             (work[window:] - work[:-window]) / (window + budget_s), np.ceil(came[window:] - came[:-window])
         )
-        need = _weighted_quantile(needs, count[window - 1 :], 1.0 - miss_share / 2.0)
+        need = _weighted_quantile(needs, count[window - 1 :], 1.0 - miss_share)
         if need > best:
             best, best_window = need, window
     return best, best_window
@@ -261,7 +260,7 @@ def decode_needs(
     load: DecodeLoad, model: CapacityModel, pool: DecodePool, objective: Objective, *, prefill_work: float, scale: float
 ) -> tuple[Need, ...]:
     """Needs of decode (or of an aggregated pool's decode half): KV, step time, link."""
-    z = normal_z(1.0 - objective.miss_share)
+    z = normal_z(1.0 - objective.role_miss_share)
     limit_s = STEP_MARGIN * objective.tpot_s
     by_kv, by_slots = held_need(load, model, pool, limit_s=limit_s, prefill_work=prefill_work, z=z)
     by_step = step_need(load, model, limit_s=limit_s, prefill_work=prefill_work, z=z)
