@@ -40,7 +40,8 @@ class PrefillLoad:
     envelope: float  # replicas that past bursts needed
     envelope_window_s: int
     budget_s: float  # of the TTFT objective left for waiting and computing
-    alone_s: float  # one request's own prefill
+    alone_s: float  # the mean request's own prefill
+    tight_alone_s: float  # that of the request whose budget it is
     variation: float  # dispersion of counts + squared variation of sizes
     backlog_s: float  # queued work, replica-seconds
     useful: bool  # a replica ordered now arrives before the backlog is gone
@@ -300,10 +301,10 @@ def ttft_attainment(load: PrefillLoad, n: int) -> float | None:
     rho = load.work / n
     if rho >= 1.0:
         return 0.0
-    if load.alone_s > load.budget_s:
+    if load.tight_alone_s > load.budget_s:
         return 0.0
     wait = math.pow(rho, math.sqrt(2.0 * (n + 1)) - 1.0)
     theta_s = load.alone_s * load.variation / (2.0 * n * (1.0 - rho))
     if theta_s <= 0.0:
         return 1.0
-    return 1.0 - min(1.0, wait * math.exp(-(load.budget_s - load.alone_s) / theta_s))
+    return 1.0 - min(1.0, wait * math.exp(-(load.budget_s - load.tight_alone_s) / theta_s))
