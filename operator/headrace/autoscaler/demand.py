@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from headrace.autoscaler.history import ASSUMED_PROMPT_TOKENS, COLUMNS, Rows
 from headrace.autoscaler.lengths import LengthLaw
 from headrace.autoscaler.memory import PodMemory
+from headrace.autoscaler.prompts import Prompts
 from headrace.autoscaler.signals import ArrivalBin, PodSample
 
 FIRST_LOOK_S = 120  # the engine's own memory of arrivals
@@ -13,13 +14,14 @@ FIRST_LOOK_S = 120  # the engine's own memory of arrivals
 
 def gather(
     pods: Iterable[PodSample], memory: Mapping[str, PodMemory], law: LengthLaw
-) -> tuple[Rows, dict[str, int], int | None]:
-    """New arrivals of pods that report them: rows by epoch second, per pod the last second counted, and the front.
+) -> tuple[Rows, Prompts, dict[str, int], int | None]:
+    """New arrivals of pods that report them: rows by second, prompts by class, per pod the last second, the front.
 
     The front is the last second that every reporting pod has told in full: the history ends there, so that a pod read
     a little later does not look like a fall of the load.
     """
     rows: Rows = {}
+    prompts: Prompts = {}
     until: dict[str, int] = {}
     for pod in pods:
         state = pod.state
@@ -34,7 +36,9 @@ def gather(
                 break
             if arrival.at_s <= complete:
                 _add(rows, arrival, law)
-    return rows, until, min(until.values()) if until else None
+                count, tokens = prompts.get(arrival.length_class, (0.0, 0.0))
+                prompts[arrival.length_class] = (count + arrival.count, tokens + arrival.prompt_tokens)
+    return rows, prompts, until, min(until.values()) if until else None
 
 
 def _add(rows: Rows, arrival: ArrivalBin, law: LengthLaw) -> None:

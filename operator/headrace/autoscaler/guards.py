@@ -11,7 +11,7 @@ from headrace.autoscaler.observe import Observed
 
 KEEP_SHARE = 0.9  # a replica goes only if the rest would be at most so full: the band that stops flapping ...
 KEEP_ROOT = 0.25  # ... or has this times the root of its size to spare: noise of large pools grows with the root
-STEP_SHARE = 4  # at most a quarter of the pool goes in a quarter of the window
+STEP_SHARE = 4  # at most a quarter of the pool goes in a quarter of the window, or in a start-up time if that is longer
 LEAST_SURGE = 4  # replicas that may be added at once whatever the pool's size
 RETRACTION = "decode took requests back for lack of KV"
 
@@ -113,8 +113,13 @@ def counterfactual(case: Case, wanted: int) -> tuple[int, str] | None:
 
 
 def step_pace(case: Case, wanted: int) -> tuple[int, str] | None:
-    """Every step has a whole window of low needs behind it; the pause lets the signals show what the last one did."""
-    age_s, pause_s = case.now - case.memory.lowered_at, case.window_s / STEP_SHARE
+    """Every step has a whole window of low needs behind it; the pause lets the signals show what the last one did.
+
+    A step that was one too many takes a start-up to mend, so the next waits as long: 120 s, not 240 / 4 = 60 s. A
+    window that was set shorter than the start-up bounds it.
+    """
+    pause_s = max(case.window_s / STEP_SHARE, min(case.startup_s, case.window_s))
+    age_s = case.now - case.memory.lowered_at
     if wanted < case.current and age_s < pause_s:
         return _hold(case, f"the last step down was {age_s:.0f} s ago, {pause_s:.0f} s are left between two")
     return None

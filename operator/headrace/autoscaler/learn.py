@@ -25,6 +25,7 @@ from headrace.autoscaler.lengths import learn as learn_lengths
 from headrace.autoscaler.limits import Limits
 from headrace.autoscaler.memory import STARTS_KEPT, Memory, PodMemory, RoleMemory, startup_s
 from headrace.autoscaler.observe import Observed, decode_interval, prefill_interval, remember
+from headrace.autoscaler.prompts import learn as learn_prompts
 from headrace.autoscaler.signals import PodPhase, PodSample, Signals
 from headrace_engine_config.length_class import LENGTH_CLASSES, length_class
 
@@ -44,7 +45,7 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
     entrances = [pod for pod in fresh if pod.role in ENTRANCES]
     step_s = max((pool.step_s for role, pool in pools.items() if role in EXITS), default=LEAST_STEP_S)
     lengths = _lengths([pod for pod in fresh if pod.role in EXITS], memory.lengths, step_s, now)
-    rows, until, front = gather(entrances, memory.pods, lengths)
+    rows, prompts, until, front = gather(entrances, memory.pods, lengths)
     stock_rows, stock_front = reckon(entrances, memory.pods)
     longest = max(limits.lookback_s(startup_s(memory.role(role), limits.startup_prior_s)) for role in pools)
     history = extend(memory.history, _merge(rows, stock_rows), front if front is not None else stock_front, longest)
@@ -68,6 +69,7 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
         roles=roles,
         history=history,
         lengths=lengths,
+        prompts=learn_prompts(memory.prompts, prompts, now - memory.at, longest),
         forecast=forecast,
     )
     return memory, calibrate(model, decode, prefill)

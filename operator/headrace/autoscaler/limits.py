@@ -22,6 +22,11 @@ class Objective:
         """Share of requests that may miss: 0.05 for the 95th percentile."""
         return min(max(1.0 - self.percentile / 100.0, 0.001), 0.5)
 
+    @property
+    def role_miss_share(self) -> float:
+        """Share that may miss TTFT, and again TPOT: half each, as the misses of both add up. 0.05: 0.025."""
+        return self.miss_share / 2.0
+
     def ttft_for(self, prompt_tokens: float) -> float:
         """The TTFT objective of a prompt. 2 s, 0.5 s per 1k: 8,000 tokens have 4 s."""
         return max(self.ttft_s, self.ttft_per_1k_prompt_s * prompt_tokens / 1000.0)

@@ -18,11 +18,12 @@ from headrace.autoscaler.needs import (
     work_rate,
 )
 from headrace.autoscaler.observe import RESERVED_TOKENS, Observed
+from headrace.autoscaler.prompts import tight_prompt_tokens
 
 SHORT_S, LONG_S = 60, 300  # a minute smooths single requests, five minutes single bursts
 WAITING_FOR_DECODE = 0.1  # queue for decode places, relative to running streams, that counts as held up there
 PREFILL_IDLE = 0.7  # busy share below which prefill itself is not what holds requests up
-HELD_NEEDED = 20  # samples of the KV held before a 95 % quantile of them means anything
+HELD_NEEDED = 20  # samples of the KV held before a high quantile means anything; of so few it is the largest
 SAFE_SHARE = 0.95  # offered work above this share of the pool never lets a backlog drain in time
 ANSWER_TOKENS = 256.0  # of a request, where no engine reports lengths
 KV_SPREAD = 4.0 / 3.0  # mean square of the KV of a stream over its squared mean, for a uniform age
@@ -68,10 +69,14 @@ def prefill_load(  # noqa: PLR0917 - a pure sum of its inputs
     disaggregated = pool.role is Role.PREFILL
     reactive = work_rate(found.short, model) * found.unseen_factor
     steady = max(reactive, work_rate(found.long, model) * found.unseen_factor)
-    budget_s = ttft_budget_s(objective, model, shape.prompt_tokens, disaggregated=disaggregated)
+    tight = shape.prompt_tokens
+    if objective.ttft_per_1k_prompt_s > 0.0:
+        tight = tight_prompt_tokens(memory.prompts, shape.prompt_tokens)
+    part = tight / max(shape.prompt_tokens, 1.0)  # cached tokens and context in proportion to the mean request's
+    budget_s = ttft_budget_s(objective, model, tight, disaggregated=disaggregated)
     queued = pool.queued_tokens + gateway_requests * shape.request_tokens
     backlog_s = 0.0 if decode_bound else queued * model.token_price_s(shape.mean_context)
-    bursts, window = envelope(memory.history, model, budget_s, objective.miss_share)
+    bursts, window = envelope(memory.history, model, budget_s, objective.role_miss_share)
     ready = float(len(pool.serving))
     drained_s = backlog_s / (ready - reactive) if ready > reactive else float("inf")
     return PrefillLoad(
@@ -82,6 +87,7 @@ def prefill_load(  # noqa: PLR0917 - a pure sum of its inputs
         envelope_window_s=window,
         budget_s=budget_s,
         alone_s=model.alone_s(shape.request_tokens, shape.mean_context),
+        tight_alone_s=model.alone_s(part * shape.request_tokens, part * shape.mean_context),
         variation=found.dispersion + shape.size_variation,
         backlog_s=backlog_s,
         useful=backlog_s > 0.0 and (reactive > SAFE_SHARE * ready or drained_s > lead_s),

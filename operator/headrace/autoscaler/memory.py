@@ -8,6 +8,7 @@ from headrace.api.roles import Role
 from headrace.autoscaler.forecast import ForecastState
 from headrace.autoscaler.history import History
 from headrace.autoscaler.lengths import LengthLaw
+from headrace.autoscaler.prompts import PromptLaw
 
 STARTS_KEPT = 32  # start-ups remembered per role: enough for a 90 % quantile, soon over an image change
 STARTS_NEEDED = 3  # before so many starts were seen the prior speaks too
@@ -54,6 +55,7 @@ class Memory:
     roles: Mapping[Role, RoleMemory] = field(default_factory=dict)
     history: History = field(default_factory=History)
     lengths: LengthLaw = field(default_factory=LengthLaw)
+    prompts: PromptLaw = field(default_factory=PromptLaw)
     forecast: ForecastState = field(default_factory=ForecastState)
 
     def role(self, role: Role) -> RoleMemory:
@@ -74,6 +76,7 @@ class Memory:
             roles={Role(name): RoleMemory(**_tuples(role)) for name, role in record["roles"].items()},
             history=History(**_tuples(record["history"])),
             lengths=LengthLaw(**_tuples(record["lengths"])),
+            prompts=PromptLaw(**_tuples(record["prompts"])),
             forecast=ForecastState(**_tuples(record["forecast"])),
         )
 

@@ -4,12 +4,15 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Constraint, Need
 from headrace.autoscaler.history import History, Rates, dispersion
 from headrace.autoscaler.limits import Objective
 from headrace.autoscaler.quantiles import gamma_quantile, normal_z
+
+FloatArray = NDArray[np.float64]
 
 ENVELOPE_WINDOWS_S = (1, 2, 5, 10, 20, 30, 60)  # from one step to the longest burst that a queue should carry
 DISPERSION_WINDOW_S = 10  # bursts of the order of the TTFT budget and of the answers
@@ -37,7 +40,8 @@ class PrefillLoad:
     envelope: float  # replicas that past bursts needed
     envelope_window_s: int
     budget_s: float  # of the TTFT objective left for waiting and computing
-    alone_s: float  # one request's own prefill
+    alone_s: float  # the mean request's own prefill
+    tight_alone_s: float  # that of the request whose budget it is
     variation: float  # dispersion of counts + squared variation of sizes
     backlog_s: float  # queued work, replica-seconds
     useful: bool  # a replica ordered now arrives before the backlog is gone
@@ -81,23 +85,41 @@ def envelope(history: History, model: CapacityModel, budget_s: float, miss_share
     """Replicas that the bursts of the look-back needed: max over tau of the quantile of W_tau / (tau + budget).
 
     W_tau is the work that arrived within tau seconds; it must be done tau + budget after its first request. 12 work
-    seconds within 5 s and a budget of 1 s: 12 / 6 = 2 replicas. Half of the miss share goes to bursts.
+    seconds within 5 s and a budget of 1 s: 12 / 6 = 2 replicas. The quantile is over requests, as the objective is:
+    a window weighs as many as arrived in its last second, so that a second with 40 requests counts 40 times what one
+    with a single request does. A request is computed by one replica: no more of them help than requests came.
     """
     if not history.count:
         return 0.0, 1
     unit, slope = _prices(model)
-    work = unit * np.array(history.tokens) + slope * np.array(history.context)
-    total = np.concatenate(([0.0], np.cumsum(work)))
+    count = np.array(history.count)
+    work = _sums(unit * np.array(history.tokens) + slope * np.array(history.context))
+    came = _sums(count)
     best, best_window = 0.0, 1
     for window in ENVELOPE_WINDOWS_S:
-        if window >= len(total):
+        if window > len(count):
             break
-        sums = np.sort(total[window:] - total[:-window])
-        index = min(math.ceil((1.0 - miss_share / 2.0) * len(sums)) - 1, len(sums) - 1)
-        need = float(sums[index]) / (window + budget_s)
+        needs = np.minimum(
+            (work[window:] - work[:-window]) / (window + budget_s), np.ceil(came[window:] - came[:-window])
+        )
+        need = _weighted_quantile(needs, count[window - 1 :], 1.0 - miss_share)
         if need > best:
             best, best_window = need, window
     return best, best_window
+
+
+def _sums(values: FloatArray) -> FloatArray:
+    """Sums of the first 0..len(values) values, so that a window's sum is one difference."""
+    return np.concatenate(([0.0], np.cumsum(values)))
+
+
+def _weighted_quantile(values: FloatArray, weights: FloatArray, level: float) -> float:
+    """The least value at or below which `level` of the weight lies. No weight: 0, nothing was asked for."""
+    order = np.argsort(values)
+    share = np.cumsum(weights[order])
+    if share[-1] <= 0.0:
+        return 0.0
+    return float(values[order[np.searchsorted(share, level * share[-1])]])
 
 
 def work_rate(rate: Rates, model: CapacityModel) -> float:
@@ -239,7 +261,7 @@ def decode_needs(
     load: DecodeLoad, model: CapacityModel, pool: DecodePool, objective: Objective, *, prefill_work: float, scale: float
 ) -> tuple[Need, ...]:
     """Needs of decode (or of an aggregated pool's decode half): KV, step time, link."""
-    z = normal_z(1.0 - objective.miss_share)
+    z = normal_z(1.0 - objective.role_miss_share)
     limit_s = STEP_MARGIN * objective.tpot_s
     by_kv, by_slots = held_need(load, model, pool, limit_s=limit_s, prefill_work=prefill_work, z=z)
     by_step = step_need(load, model, limit_s=limit_s, prefill_work=prefill_work, z=z)
@@ -279,10 +301,10 @@ def ttft_attainment(load: PrefillLoad, n: int) -> float | None:
     rho = load.work / n
     if rho >= 1.0:
         return 0.0
-    if load.alone_s > load.budget_s:
+    if load.tight_alone_s > load.budget_s:
         return 0.0
     wait = math.pow(rho, math.sqrt(2.0 * (n + 1)) - 1.0)
     theta_s = load.alone_s * load.variation / (2.0 * n * (1.0 - rho))
     if theta_s <= 0.0:
         return 1.0
-    return 1.0 - min(1.0, wait * math.exp(-(load.budget_s - load.alone_s) / theta_s))
+    return 1.0 - min(1.0, wait * math.exp(-(load.budget_s - load.tight_alone_s) / theta_s))

@@ -58,7 +58,7 @@ class Sizing:
             attainment = ttft_attainment(self.prefill, n)
             work = self.prefill.work if role is Role.WORKER else 0.0
         if self.decode is not None and role is not Role.PREFILL:
-            z = normal_z(1.0 - self.limits.objective.miss_share)
+            z = normal_z(1.0 - self.limits.objective.role_miss_share)
             held = resident(
                 self.decode, self.model, float(n), prefill_work=work, z=z, cap_s=10.0 * self.limits.objective.tpot_s
             )
@@ -71,7 +71,7 @@ class Sizing:
         Fewer replicas take longer steps, so what is resident grows with them: load x N / (N - 1), and the KV with it.
         """
         objective, seen = self.limits.objective, self.what_if(role, n)
-        if seen.ttft_attainment is not None and seen.ttft_attainment < 1.0 - objective.miss_share:
+        if seen.ttft_attainment is not None and seen.ttft_attainment < 1.0 - objective.role_miss_share:
             return False
         if seen.tpot_s is None or seen.kv_share is None or self.decode is None:
             return True
@@ -104,9 +104,9 @@ def size(
         waiting = float(signals.gateway.queued_requests) if signals.gateway else 0.0
         load_p = prefill_load(found, entrance, memory, model, limits, leads[entrance.role], waiting, decode_bound=bound)
         factor = model.headroom(model.prefill_valid)
-        needs[entrance.role] = prefill_needs(load_p, limits.objective.miss_share, factor, limits.headroom)
+        needs[entrance.role] = prefill_needs(load_p, limits.objective.role_miss_share, factor, limits.headroom)
     if exit_ is not None:
-        load_d = _decode_load(found, exit_, memory, model, limits.objective.miss_share)
+        load_d = _decode_load(found, exit_, memory, model, limits.objective.role_miss_share)
         capacity = _pool(exit_, model, memory)
         work = load_p.work if load_p is not None and exit_.role is Role.WORKER else 0.0
         scale = model.headroom(model.decode_valid) * limits.headroom

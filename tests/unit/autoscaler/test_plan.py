@@ -1,5 +1,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from headrace_fakes.fluid_fleet import FluidFleet
@@ -137,6 +138,26 @@ def test_the_lead_time_is_learned_from_pods_that_became_ready() -> None:
     decision = run.go(5)
     assert run.memory.role(Role.DECODE).starts_s == (45.0, 45.0, 45.0)
     assert decision.inputs["decode_lead_s"] == 50.0
+
+
+def steps_down(startup_s: float, **changes: object) -> list[float]:
+    """Seconds between the steps down of a decode pool that lost its load."""
+    fleet = FluidFleet(TRUTH, {Role.PREFILL: 1, Role.DECODE: 8}, rate=lambda _t: 1.0, startup_s=startup_s)
+    run = Run(fleet, limits_of(PD, startup_prior_s=startup_s, **changes))
+    run.go(1500)
+    assert fleet.count(Role.DECODE) == 1
+    rows = run.decisions
+    counts = run.targets(Role.DECODE)
+    times = [row.at for before, after, row in zip(counts, counts[1:], rows[1:], strict=False) if after < before]
+    return [after - before for before, after in pairwise(times)]
+
+
+def test_between_two_steps_down_a_replica_could_have_started() -> None:
+    assert min(steps_down(startup_s=100.0)) >= 100.0
+
+
+def test_a_short_window_bounds_the_pause_between_two_steps_down() -> None:
+    assert max(steps_down(startup_s=120.0, scale_down_window_s=20.0, restart_hold_s=0.0)) <= 40.0
 
 
 def test_memory_and_model_survive_json() -> None:

@@ -1,0 +1,48 @@
+"""The envelope of prefill: what the bursts that the objective's requests met asked for."""
+
+import pytest
+
+from headrace.autoscaler.capacity import CapacityModel
+from headrace.autoscaler.history import History
+from headrace.autoscaler.needs import envelope
+from headrace.catalog.accelerators import lookup
+from headrace.catalog.measured import LLAMA_8B
+
+MODEL = CapacityModel.prior(LLAMA_8B, lookup("nvidia-h100"))
+BUDGET_S = 2.0
+
+
+def history_of(counts: list[int], size: float = 8000.0) -> History:
+    def column(each: float) -> tuple[float, ...]:
+        return tuple(count * each for count in counts)
+
+    zero = (0.0,) * len(counts)
+    return History(
+        1000, column(1.0), column(size), column(size**2), column(size * size / 2), column(size), zero, zero, zero
+    )
+
+
+def need(counts: list[int], size: float = 8000.0, miss_share: float = 0.05) -> float:
+    return envelope(history_of(counts, size), MODEL, BUDGET_S, miss_share)[0]
+
+
+def test_a_burst_that_most_requests_arrive_in_is_sized_for_even_if_it_is_short() -> None:
+    steady = need([1] * 300)
+    bursts = need(([1] * 148 + [120, 120]) * 2)  # 4 of 300 seconds, 480 of 776 requests
+    one_second_s = 120 * 8000 * MODEL.token_price_s(4000.0)
+    assert bursts >= one_second_s / (1.0 + BUDGET_S)
+    assert bursts > 10 * steady
+
+
+def test_steady_traffic_asks_for_what_it_did_when_every_second_weighed_the_same() -> None:
+    work_s = 20 * 8000 * MODEL.token_price_s(4000.0)
+    assert need([20] * 300) == pytest.approx(60 * work_s / (60 + BUDGET_S), rel=1e-6)
+
+
+def test_a_lone_long_prompt_never_asks_for_more_replicas_than_itself() -> None:
+    assert need([0] * 200 + [1] + [0] * 99, size=120_000.0) <= 1.0
+
+
+def test_a_service_that_was_idle_asks_for_nothing() -> None:
+    assert need([0] * 300) == 0.0
+    assert envelope(History(), MODEL, BUDGET_S, 0.05) == (0.0, 1)

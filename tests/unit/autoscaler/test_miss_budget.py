@@ -1,0 +1,67 @@
+"""The share of requests that may miss is one budget, whatever they miss by."""
+
+import math
+
+import pytest
+from headrace_fakes.fluid_fleet import FluidFleet
+
+from headrace.api.roles import Role
+from headrace.autoscaler.capacity import CapacityModel
+from headrace.autoscaler.decision import Constraint
+from headrace.autoscaler.limits import Limits, Objective, RoleLimits
+from headrace.autoscaler.memory import initial_memory
+from headrace.autoscaler.needs import resident
+from headrace.autoscaler.observe import observe
+from headrace.autoscaler.plan import plan
+from headrace.autoscaler.quantiles import normal_z
+from headrace.autoscaler.sizing import Sizing, size
+from headrace.catalog.accelerators import lookup
+from headrace.catalog.measured import LLAMA_8B
+
+MODEL = CapacityModel.prior(LLAMA_8B, lookup("nvidia-h100"))
+ROLES = {Role.PREFILL: RoleLimits(1, 8), Role.DECODE: RoleLimits(1, 8)}
+
+
+def sizing_of(percentile: float) -> Sizing:
+    """After five minutes of 60 requests a second."""
+    fleet = FluidFleet(MODEL, {Role.PREFILL: 2, Role.DECODE: 2}, rate=lambda _t: 60.0)
+    limits = Limits(Objective(percentile=percentile), ROLES)
+    memory, model = initial_memory(), MODEL
+    for second in range(300):
+        fleet.step()
+        if second % 5 == 4:
+            made = plan(fleet.signals(), model, limits, memory, fleet.now)
+            memory, model = made.memory, made.model
+    signals = fleet.signals()
+    pools = {role: observe(signals, role, limits, memory, model, fleet.now) for role in ROLES}
+    return size(signals, pools, model, limits, memory)
+
+
+def test_the_misses_of_both_roles_together_are_what_the_objective_allows() -> None:
+    objective = Objective(percentile=95.0)
+    assert 2.0 * objective.role_miss_share == pytest.approx(objective.miss_share)
+
+
+def test_decode_is_sized_and_told_at_the_quantile_that_is_left_to_it() -> None:
+    sizing = sizing_of(95.0)
+    assert sizing.decode is not None
+    held = resident(sizing.decode, sizing.model, 2.0, prefill_work=0.0, z=normal_z(0.975), cap_s=0.5)
+    told = sizing.what_if(Role.DECODE, 2).kv_share
+    assert told == pytest.approx(held.held_kv_q / (2 * sizing.pools[Role.DECODE].kv_capacity_tokens))
+
+
+def test_prefill_keeps_a_margin_for_the_share_that_is_left_to_it() -> None:
+    sizing = sizing_of(95.0)
+    load = sizing.prefill
+    assert load is not None
+    tail = load.alone_s * load.variation * math.log(40.0) / (2.0 * load.budget_s)
+    rate = next(need for need in sizing.needs[Role.PREFILL] if need.constraint is Constraint.PREFILL_RATE)
+    scale = sizing.model.headroom(sizing.model.prefill_valid)
+    assert rate.replicas == pytest.approx(load.work * scale + math.hypot(tail, load.work * load.error))
+
+
+def test_a_stricter_percentile_never_asks_for_less() -> None:
+    strict, loose = sizing_of(99.0), sizing_of(90.0)
+    for role in ROLES:
+        for more, less in zip(strict.needs[role], loose.needs[role], strict=True):
+            assert more.replicas >= less.replicas - 1e-9
