@@ -143,7 +143,7 @@ def test_the_lead_time_is_learned_from_pods_that_became_ready() -> None:
 def steps_down(startup_s: float, **changes: object) -> list[float]:
     """Seconds between the steps down of a decode pool that lost its load."""
     fleet = FluidFleet(TRUTH, {Role.PREFILL: 1, Role.DECODE: 8}, rate=lambda _t: 1.0, startup_s=startup_s)
-    run = Run(fleet, limits_of(PD, startup_prior_s=startup_s, **changes))
+    run = Run(fleet, limits_of(PD, startup_prior_s=startup_s, **changes))  # type: ignore[arg-type]
     run.go(1500)
     assert fleet.count(Role.DECODE) == 1
     rows = run.decisions
