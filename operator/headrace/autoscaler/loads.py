@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
+from headrace.autoscaler.envelope import envelope, history_dispersion, work_rate
 from headrace.autoscaler.forecast import Outlook, outlook
 from headrace.autoscaler.history import Rates, rates
 from headrace.autoscaler.limits import Limits, Objective
@@ -12,10 +13,7 @@ from headrace.autoscaler.memory import Memory, RoleMemory
 from headrace.autoscaler.needs import (
     DecodeLoad,
     PrefillLoad,
-    envelope,
-    history_dispersion,
     ttft_budget_s,
-    work_rate,
 )
 from headrace.autoscaler.observe import RESERVED_TOKENS, Observed
 from headrace.autoscaler.prompts import tight_prompt_tokens
