@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
+from headrace.autoscaler.envelope import envelope, history_dispersion, work_rate
 from headrace.autoscaler.forecast import Outlook, outlook
 from headrace.autoscaler.history import Rates, rates
 from headrace.autoscaler.limits import Limits, Objective
@@ -12,10 +13,7 @@ from headrace.autoscaler.memory import Memory, RoleMemory
 from headrace.autoscaler.needs import (
     DecodeLoad,
     PrefillLoad,
-    envelope,
-    history_dispersion,
     ttft_budget_s,
-    work_rate,
 )
 from headrace.autoscaler.observe import RESERVED_TOKENS, Observed
 from headrace.autoscaler.prompts import tight_prompt_tokens
@@ -23,7 +21,7 @@ from headrace.autoscaler.prompts import tight_prompt_tokens
 SHORT_S, LONG_S = 60, 300  # a minute smooths single requests, five minutes single bursts
 WAITING_FOR_DECODE = 0.1  # queue for decode places, relative to running streams, that counts as held up there
 PREFILL_IDLE = 0.7  # busy share below which prefill itself is not what holds requests up
-HELD_NEEDED = 20  # samples of the KV held before a high quantile means anything; of so few it is the largest
+HELD_NEEDED = 20  # samples of the KV held before a 95 % quantile of them means anything
 SAFE_SHARE = 0.95  # offered work above this share of the pool never lets a backlog drain in time
 ANSWER_TOKENS = 256.0  # of a request, where no engine reports lengths
 KV_SPREAD = 4.0 / 3.0  # mean square of the KV of a stream over its squared mean, for a uniform age

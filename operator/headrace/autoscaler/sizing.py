@@ -106,7 +106,8 @@ def size(
         factor = model.headroom(model.prefill_valid)
         needs[entrance.role] = prefill_needs(load_p, limits.objective.role_miss_share, factor, limits.headroom)
     if exit_ is not None:
-        load_d = _decode_load(found, exit_, memory, model, limits.objective.role_miss_share)
+        # What the look-back held is over time, and is most when prefill was late: taken at the whole miss share.
+        load_d = _decode_load(found, exit_, memory, model, limits.objective.miss_share)
         capacity = _pool(exit_, model, memory)
         work = load_p.work if load_p is not None and exit_.role is Role.WORKER else 0.0
         scale = model.headroom(model.decode_valid) * limits.headroom

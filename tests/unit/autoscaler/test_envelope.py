@@ -3,8 +3,8 @@
 import pytest
 
 from headrace.autoscaler.capacity import CapacityModel
+from headrace.autoscaler.envelope import envelope
 from headrace.autoscaler.history import History
-from headrace.autoscaler.needs import envelope
 from headrace.catalog.accelerators import lookup
 from headrace.catalog.measured import LLAMA_8B
 

@@ -9,7 +9,7 @@ from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Constraint
 from headrace.autoscaler.limits import Limits, Objective, RoleLimits
-from headrace.autoscaler.memory import initial_memory
+from headrace.autoscaler.memory import Memory, RoleMemory, initial_memory
 from headrace.autoscaler.needs import resident
 from headrace.autoscaler.observe import observe
 from headrace.autoscaler.plan import plan
@@ -48,6 +48,18 @@ def test_decode_is_sized_and_told_at_the_quantile_that_is_left_to_it() -> None:
     held = resident(sizing.decode, sizing.model, 2.0, prefill_work=0.0, z=normal_z(0.975), cap_s=0.5)
     told = sizing.what_if(Role.DECODE, 2).kv_share
     assert told == pytest.approx(held.held_kv_q / (2 * sizing.pools[Role.DECODE].kv_capacity_tokens))
+
+
+def test_a_short_rush_of_what_was_held_does_not_size_decode_for_the_rest_of_the_lookback() -> None:
+    held = tuple((float(at), 900_000.0 if at < 4 else 100_000.0) for at in range(100))
+    limits = Limits(Objective(percentile=95.0), ROLES)
+    fleet = FluidFleet(MODEL, {Role.PREFILL: 1, Role.DECODE: 2}, rate=lambda _t: 1.0)
+    fleet.step()
+    memory = Memory(roles={Role.DECODE: RoleMemory(held=held)})
+    pools = {role: observe(fleet.signals(), role, limits, memory, MODEL, fleet.now) for role in ROLES}
+    load = size(fleet.signals(), pools, MODEL, limits, memory).decode
+    assert load is not None
+    assert load.resident_kv == 100_000.0
 
 
 def test_prefill_keeps_a_margin_for_the_share_that_is_left_to_it() -> None:

@@ -1,0 +1,69 @@
+"""What the bursts of the look-back ask of prefill."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.autoscaler.capacity import CapacityModel
+from headrace.autoscaler.history import History, Rates, dispersion
+
+FloatArray = NDArray[np.float64]
+
+ENVELOPE_WINDOWS_S = (1, 2, 5, 10, 20, 30, 60)  # from one step to the longest burst that a queue should carry
+DISPERSION_WINDOW_S = 10  # bursts of the order of the TTFT budget and of the answers
+
+
+def envelope(history: History, model: CapacityModel, budget_s: float, miss_share: float) -> tuple[float, int]:
+    """Replicas that the bursts of the look-back needed: max over tau of the quantile of W_tau / (tau + budget).
+
+    W_tau is the work that arrived within tau seconds; it must be done tau + budget after its first request. 12 work
+    seconds within 5 s and a budget of 1 s: 12 / 6 = 2 replicas. The quantile is over requests, as the objective is:
+    a window weighs as many as arrived in its last second, so that a second with 40 requests counts 40 times what one
+    with a single request does. A request is computed by one replica: no more of them help than requests came.
+    """
+    if not history.count:
+        return 0.0, 1
+    unit, slope = _prices(model)
+    count = np.array(history.count)
+    work = _sums(unit * np.array(history.tokens) + slope * np.array(history.context))
+    came = _sums(count)
+    best, best_window = 0.0, 1
+    for window in ENVELOPE_WINDOWS_S:
+        if window > len(count):
+            break
+        needs = np.minimum(
+            (work[window:] - work[:-window]) / (window + budget_s), np.ceil(came[window:] - came[:-window])
+        )
+        need = _weighted_quantile(needs, count[window - 1 :], 1.0 - miss_share)
+        if need > best:
+            best, best_window = need, window
+    return best, best_window
+
+
+def _sums(values: FloatArray) -> FloatArray:
+    """Sums of the first 0..len(values) values, so that a window's sum is one difference."""
+    return np.concatenate(([0.0], np.cumsum(values)))
+
+
+def _weighted_quantile(values: FloatArray, weights: FloatArray, level: float) -> float:
+    """The least value at or below which `level` of the weight lies. No weight: 0, nothing was asked for."""
+    order = np.argsort(values)
+    share = np.cumsum(weights[order])
+    if share[-1] <= 0.0:
+        return 0.0
+    return float(values[order[np.searchsorted(share, level * share[-1])]])
+
+
+def work_rate(rate: Rates, model: CapacityModel) -> float:
+    """Replica-seconds of prefill that arrive per second."""
+    unit, slope = _prices(model)
+    return unit * rate.tokens + slope * rate.context
+
+
+def _prices(model: CapacityModel) -> tuple[float, float]:
+    unit = model.token_price_s(0.0)
+    return unit, model.token_price_s(1.0) - unit
+
+
+def history_dispersion(history: History) -> float:
+    """Index of dispersion of arrivals in 10 s windows, at least Poisson's 1."""
+    return max(dispersion(history.count, DISPERSION_WINDOW_S), 1.0)
