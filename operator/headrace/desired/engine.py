@@ -118,7 +118,8 @@ def _container(
         "env": _env(service),
         "ports": ports,
         "startupProbe": http_probe("/health", "http", period_s=_STARTUP_PERIOD_S, timeout_s=5, failures=starts),
-        "readinessProbe": http_probe("/ready", "http", period_s=3, timeout_s=3, failures=2),
+        # Gateways drop a pod that is not ready: a busy moment must not do that, and a drain does not wait for it.
+        "readinessProbe": http_probe("/ready", "http", period_s=3, timeout_s=5, failures=4),
         # A busy engine may be slow to answer for many seconds; a restart would lose all its streams, so a minute.
         "livenessProbe": http_probe("/health", "http", period_s=10, timeout_s=10, failures=6),
         "resources": resources(pool.resources, extended),

@@ -47,6 +47,11 @@ _HEALTH_INTERVAL_S = 10
 # An engine in a long step, or one that shares its cores, answers late; three late answers in a row would take the last
 # engine of a role away from all clients. An engine that is dead is taken out by the kubelet's probe at the same pace.
 _HEALTH_TIMEOUT_S, _HEALTH_FAILURES = 10, 6
+# smg leaves a worker out after 3 s without a token or 2 s without contact, the last one of a role too: clients then get
+# 503. A long prompt, or an engine that starts on the same cores, takes longer than that; a dead one is found by probes.
+_WEDGE_S, _STALL_S = 60, 15
+# Five retries after 0.25, 0.5, 1, 2 and 4 s: 8 s, in which a worker that was left out for a moment is back.
+_RETRY_BACKOFF_MS, _RETRY_FACTOR = 250, 2
 
 
 def gateway(service: InferenceService, settings: DesiredSettings) -> list[Manifest]:
@@ -81,6 +86,13 @@ def command(service: InferenceService) -> list[str]:
     arguments += ["--health-check-interval-secs", str(_HEALTH_INTERVAL_S)]
     arguments += ["--health-check-timeout-secs", str(_HEALTH_TIMEOUT_S)]
     arguments += ["--health-failure-threshold", str(_HEALTH_FAILURES)]
+    arguments += ["--worker-wedge-secs", str(_WEDGE_S), "--worker-stall-secs", str(_STALL_S)]
+    arguments += [
+        "--retry-initial-backoff-ms",
+        str(_RETRY_BACKOFF_MS),
+        "--retry-backoff-multiplier",
+        str(_RETRY_FACTOR),
+    ]
     arguments += ["--prometheus-port", str(GATEWAY_METRICS_PORT), "--prometheus-host", "0.0.0.0"]  # noqa: S104  as above
     return [*arguments, "--shutdown-grace-period-secs", str(_DRAIN_S), "--log-json"]
 
