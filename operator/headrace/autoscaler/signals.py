@@ -62,11 +62,13 @@ class RunningStream:
 
 @dataclass(frozen=True, slots=True)
 class FinishedRequest:
-    """The lengths of a request that ended."""
+    """The lengths of a request that ended, and how long its client waited, as the engine that answered it saw it."""
 
     length_class: int
     prompt_tokens: int
     output_tokens: int
+    ttft_s: float | None = None  # accepted -> first token; a decode engine accepts a request when prefill does
+    tpot_s: float | None = None  # mean seconds per token after the first; None for answers of one token
 
 
 @dataclass(frozen=True, slots=True)
