@@ -52,12 +52,30 @@ def _note_batch(manager: Any, tokenized: list[Any]) -> None:
 
 
 def _note_progress(_result: None, _manager: Any, state: Any, output: Any, i: int) -> None:
-    rid = output.rids[i]
-    tokens = output.completion_tokens[i] if output.completion_tokens else 0
+    rid, now = output.rids[i], time.time()
+    counts = getattr(output, "completion_tokens", None)  # vectors have none
+    tokens = counts[i] if counts else 0
     cached = output.cached_tokens[i] if output.cached_tokens else 0
-    LEDGER.progressed(rid, tokens, cached)
-    if state.finished:
-        LEDGER.finished(rid, tokens)
+    first_at = _first_token_at(state, output, i)
+    LEDGER.progressed(rid, tokens, cached, None if first_at is None else now - (time.perf_counter() - first_at))
+    if (output.finished_reasons[i] or {}).get("type") == "abort":
+        LEDGER.aborted(rid)
+    elif state.finished:
+        LEDGER.finished(rid, tokens, now)
+
+
+def _first_token_at(state: Any, output: Any, i: int) -> float | None:
+    """When a request's first token was there, on SGLang's own clock (time.perf_counter); None: not known.
+
+    An answer that is not streamed is reported every 50 tokens and at its end, so only the scheduler knows: by the end
+    of the prefill, or on a decode engine, to which the first token comes with the KV cache, by its entry into a batch.
+    """
+    if getattr(state.obj, "stream", False):
+        return float(state.time_stats.first_token_time)
+    if not output.time_stats:
+        return None
+    stats = output.time_stats[i]
+    return stats.prefill_finished_time or stats.forward_entry_time or None
 
 
 def _ready_unless_draining(ready: bool, _manager: Any) -> bool:

@@ -33,9 +33,10 @@ class StandIn:
         self.open: set[Job] = set()
 
     def _progressed(self, job: Job) -> None:
-        self.ledger.progressed(job.rid, job.generated, 0)
+        now = time.time()
+        self.ledger.progressed(job.rid, job.generated, 0, now)
         if job.generated >= (1 if self.config.role == "prefill" else job.output_tokens):
-            self.ledger.finished(job.rid, job.generated)
+            self.ledger.finished(job.rid, job.generated, now)
 
     @property
     def ready(self) -> bool:

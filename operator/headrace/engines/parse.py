@@ -118,13 +118,15 @@ def _state(answer: Mapping[str, Any]) -> EngineState:
         ),
         running=running,
         running_total=int(answer.get("running_total", len(running))),
-        finished=tuple(
-            FinishedRequest(int(f["class"]), int(f["prompt_tokens"]), int(f["output_tokens"]))
-            for f in answer["finished"]
-        ),
+        finished=tuple(_finished(row) for row in answer["finished"]),
         arrivals_total=int(totals.get("arrivals", 0)),
         finished_total=int(totals.get("finished", 0)),
     )
+
+
+def _finished(row: Mapping[str, Any]) -> FinishedRequest:
+    waits = (None if row.get(name) is None else float(row[name]) for name in ("ttft_s", "tpot_s"))
+    return FinishedRequest(int(row["class"]), int(row["prompt_tokens"]), int(row["output_tokens"]), *waits)
 
 
 def _host(url: str) -> str:

@@ -34,14 +34,19 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(rid=RIDS, tokens=st.integers(0, 50), cached=st.integers(0, 1000))
     def progress(self, rid: str, tokens: int, cached: int) -> None:
-        self.ledger.progressed(rid, tokens, cached)
+        self.ledger.progressed(rid, tokens, cached, self.now)
         if rid in self.live:
             self.live[rid][1] = max(self.live[rid][1], tokens)
 
     @rule(rid=RIDS, tokens=st.integers(0, 50))
     def finish(self, rid: str, tokens: int) -> None:
-        self.ledger.finished(rid, tokens)
+        self.ledger.finished(rid, tokens, self.now)
         self.ended += self.live.pop(rid, None) is not None
+
+    @rule(rid=RIDS)
+    def abort(self, rid: str) -> None:
+        self.ledger.aborted(rid)
+        self.live.pop(rid, None)
 
     @rule(rids=st.sets(RIDS))
     def forget_all_but(self, rids: set[str]) -> None:
@@ -67,6 +72,8 @@ class Interleavings(RuleBasedStateMachine):
         assert state["totals"]["finished"] == self.ended
         assert all(row["at"] >= int(self.now) - ARRIVAL_WINDOW_S for row in state["arrivals"])
         assert all(length_class(f["prompt_tokens"]) == f["class"] for f in state["finished"])
+        waits = [wait for f in state["finished"] for wait in (f["ttft_s"], f["tpot_s"])]
+        assert all(wait is None or wait >= 0.0 for wait in waits)
 
 
 Interleavings.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
@@ -98,9 +105,9 @@ def test_arrivals_are_counted_by_second_and_class(ledger: RequestLedger) -> None
 
 def test_cached_tokens_belong_to_the_second_of_the_arrival_and_count_once(ledger: RequestLedger) -> None:
     ledger.arrived("a", 500, 10)
-    ledger.progressed("a", 0, 320)  # a chunk of its prefill, no token yet
-    ledger.progressed("a", 1, 320)
-    ledger.progressed("a", 2, 320)
+    ledger.progressed("a", 0, 320, 11)  # a chunk of its prefill, no token yet
+    ledger.progressed("a", 1, 320, 11)
+    ledger.progressed("a", 2, 320, 11)
     state = ledger.snapshot(15, ready=True, draining=False)
     assert state["arrivals"] == [{"at": 10, "class": 2, "count": 1, "prompt_tokens": 500, "cached_tokens": 320}]
     assert state["totals"]["cached_tokens"] == 320
@@ -109,7 +116,7 @@ def test_cached_tokens_belong_to_the_second_of_the_arrival_and_count_once(ledger
 def test_cached_tokens_reported_after_the_window_are_only_in_the_totals(ledger: RequestLedger) -> None:
     ledger.arrived("slow", 500, 10)
     ledger.arrived("late", 500, 10 + ARRIVAL_WINDOW_S + 1)
-    ledger.progressed("slow", 1, 100)
+    ledger.progressed("slow", 1, 100, 11)
     state = ledger.snapshot(10 + ARRIVAL_WINDOW_S + 1, ready=True, draining=False)
     assert [row["cached_tokens"] for row in state["arrivals"]] == [0]
     assert state["totals"]["cached_tokens"] == 100
@@ -124,9 +131,9 @@ def test_arrivals_live_for_their_window_and_no_longer(ledger: RequestLedger) -> 
 def test_a_flood_of_requests_leaves_bounded_lists(ledger: RequestLedger) -> None:
     for i in range(4000):
         ledger.arrived(str(i), 64 * 2 ** (i % LENGTH_CLASSES), 100 + i / 10)
-        ledger.progressed(str(i), 1 + i, 0)
+        ledger.progressed(str(i), 1 + i, 0, 501)
         if i % 2:
-            ledger.finished(str(i), 7)
+            ledger.finished(str(i), 7, 502)
     state = ledger.snapshot(500, ready=True, draining=False)
     assert len(state["arrivals"]) <= (ARRIVAL_WINDOW_S + 1) * LENGTH_CLASSES
     assert len(state["finished"]) == MAX_FINISHED
@@ -138,7 +145,7 @@ def test_a_flood_of_requests_leaves_bounded_lists(ledger: RequestLedger) -> None
 def test_the_sample_of_running_streams_spans_them_all(ledger: RequestLedger) -> None:
     for i in range(5 * MAX_RUNNING):
         ledger.arrived(str(i), 1, 0)
-        ledger.progressed(str(i), i + 1, 0)
+        ledger.progressed(str(i), i + 1, 0, 1)
     ages = [r["age_tokens"] for r in ledger.snapshot(0, ready=True, draining=False)["running"]]
     assert ages == list(range(1, 5 * MAX_RUNNING, 5))
 
@@ -153,6 +160,41 @@ def test_an_aborted_request_is_forgotten_without_counting_as_finished(ledger: Re
 
 def test_a_request_it_never_saw_arrive_changes_nothing(ledger: RequestLedger) -> None:
     before = ledger.snapshot(0, ready=True, draining=False)
-    ledger.progressed("unknown", 3, 3)
-    ledger.finished("unknown", 3)
+    ledger.progressed("unknown", 3, 3, 0)
+    ledger.finished("unknown", 3, 0)
     assert ledger.snapshot(0, ready=True, draining=False) == before
+
+
+# role, accepted, (report: output tokens, when the first token was there), end, output tokens -> TTFT, TPOT
+WAITS: dict[str, tuple[str, float, list[tuple[int, float | None]], float, int, float | None, float | None]] = {
+    "five tokens": ("worker", 10.0, [(1, 10.4), (3, 10.9)], 10.6, 5, 0.4, 0.05),
+    "a decode engine answers": ("decode", 10.0, [(1, 12.0)], 13.0, 11, 2.0, 0.1),
+    "a prefill engine does not": ("prefill", 10.0, [(1, 10.4)], 10.4, 1, None, None),
+    "one token has no time per token": ("worker", 10.0, [(1, 10.4)], 10.4, 1, 0.4, None),
+    "reported once, at the end, first token known": ("worker", 10.0, [(5, 10.4)], 10.6, 5, 0.4, 0.05),
+    "reported once, first token not known": ("worker", 10.0, [(5, None)], 10.6, 5, None, None),
+    "a chunk without tokens is no first token": ("worker", 10.0, [(0, 10.1), (1, 10.4)], 10.6, 5, 0.4, 0.05),
+    "all tokens at once": ("worker", 10.0, [(5, 10.4)], 10.4, 5, 0.4, None),
+    "the clock was set back": ("worker", 10.0, [(1, 8.0)], 8.5, 5, None, None),
+    "the clock was set back between tokens": ("worker", 10.0, [(1, 10.4)], 9.0, 5, None, None),
+    "no output": ("worker", 10.0, [(0, 10.1)], 10.6, 0, None, None),
+}
+
+
+@pytest.mark.parametrize("case", WAITS)
+def test_a_finished_request_says_how_long_its_client_waited(case: str) -> None:
+    role, accepted, reports, end, tokens, ttft_s, tpot_s = WAITS[case]
+    ledger = RequestLedger(role, 0.0)
+    ledger.arrived("a", 300, accepted)
+    for output_tokens, first_at in reports:
+        ledger.progressed("a", output_tokens, 0, first_at)
+    ledger.finished("a", tokens, end)
+    (row,) = ledger.snapshot(20.0, ready=True, draining=False)["finished"]
+    assert row == {"class": 2, "prompt_tokens": 300, "output_tokens": tokens, "ttft_s": ttft_s, "tpot_s": tpot_s}
+
+
+def test_an_aborted_request_leaves_the_queue_at_once_and_no_length(ledger: RequestLedger) -> None:
+    ledger.arrived("a", 300, 10.0)
+    ledger.aborted("a")
+    state = ledger.snapshot(11.0, ready=True, draining=False)
+    assert (state["queued_tokens"], state["finished"], state["totals"]["arrivals"]) == (0, [], 1)

@@ -39,8 +39,21 @@ def _request(rid: str, prompt_tokens: int) -> Any:
     return SimpleNamespace(rid=rid, input_ids=[0] * prompt_tokens)
 
 
-def _batch(rid: str, completion: list[int] | None, cached: list[int] | None) -> Any:
-    return SimpleNamespace(rids=["other", rid], completion_tokens=completion, cached_tokens=cached)
+def _batch(
+    rid: str, completion: list[int] | None, cached: list[int] | None, *, reason: str | None = None, stats: Any = None
+) -> Any:
+    return SimpleNamespace(
+        rids=["other", rid],
+        completion_tokens=completion,
+        cached_tokens=cached,
+        finished_reasons=[None, reason and {"type": reason}],
+        time_stats=stats and [None, SimpleNamespace(**stats)],
+    )
+
+
+def _state(*, finished: bool, stream: bool = True, first_token_time: float = 0.0) -> Any:
+    stats = SimpleNamespace(first_token_time=first_token_time)
+    return SimpleNamespace(finished=finished, obj=SimpleNamespace(stream=stream), time_stats=stats)
 
 
 def test_the_hooked_methods_are_in_the_installed_sglang() -> None:
@@ -66,12 +79,51 @@ def test_outside_of_headraces_engine_nothing_is_hooked(monkeypatch: pytest.Monke
 def test_a_request_is_queued_until_its_first_token_and_finished_with_its_length(ledger: RequestLedger) -> None:
     plugin._note_one(_manager(), _request("a", 300))
     assert ledger.queued_tokens == 300
-    plugin._note_progress(None, _manager(), SimpleNamespace(finished=False), _batch("a", [9, 1], [9, 256]), 1)
+    plugin._note_progress(None, _manager(), _state(finished=False), _batch("a", [9, 1], [9, 256]), 1)
     assert ledger.queued_tokens == 0
-    plugin._note_progress(None, _manager(), SimpleNamespace(finished=True), _batch("a", [9, 20], [9, 256]), 1)
+    ended = _batch("a", [9, 20], [9, 256], reason="stop")
+    plugin._note_progress(None, _manager(), _state(finished=True), ended, 1)
     state = ledger.snapshot(0, ready=True, draining=False)
-    assert state["finished"] == [{"class": 2, "prompt_tokens": 300, "output_tokens": 20}]
+    (row,) = state["finished"]
+    assert (row["class"], row["prompt_tokens"], row["output_tokens"]) == (2, 300, 20)
     assert state["totals"]["cached_tokens"] == 256
+
+
+def test_an_aborted_request_leaves_the_queue_and_no_length(ledger: RequestLedger) -> None:
+    plugin._note_one(_manager(), _request("a", 300))
+    cut = _batch("a", [9, 3], [9, 0], reason="abort")
+    plugin._note_progress(None, _manager(), _state(finished=True), cut, 1)
+    state = ledger.snapshot(0, ready=True, draining=False)
+    assert (ledger.queued_tokens, state["finished"], state["totals"]["arrivals"]) == (0, [], 1)
+
+
+# streamed, SGLang's first_token_time, the scheduler's stamps -> seconds before now that the first token was there
+FIRST_TOKENS: dict[str, tuple[bool, float, dict[str, float] | None, float | None]] = {
+    "streamed: as it was sent": (True, 97.0, {"prefill_finished_time": 90.0, "forward_entry_time": 89.0}, 3.0),
+    "not streamed: the end of its prefill": (False, 99.9, {"prefill_finished_time": 95.0, "forward_entry_time": 94}, 5),
+    "not streamed, decode: its entry": (False, 99.9, {"prefill_finished_time": 0.0, "forward_entry_time": 92.0}, 8.0),
+    "not streamed, no stamps": (False, 99.9, None, None),
+    "not streamed, stamps not set": (False, 99.9, {"prefill_finished_time": 0.0, "forward_entry_time": 0.0}, None),
+}
+
+
+@pytest.mark.parametrize("case", FIRST_TOKENS)
+def test_the_first_tokens_time_is_the_one_that_sglang_knows_best(
+    monkeypatch: pytest.MonkeyPatch, ledger: RequestLedger, case: str
+) -> None:
+    stream, sent_at, stats, ago_s = FIRST_TOKENS[case]
+    clock = SimpleNamespace(time=lambda: 1000.0, perf_counter=lambda: 0.0)
+    monkeypatch.setattr(plugin, "time", clock)
+    plugin._note_one(_manager(), _request("a", 300))
+    clock.time, clock.perf_counter = lambda: 1100.0, lambda: 100.0
+    ended = _batch("a", [9, 50], [9, 0], reason="length", stats=stats)
+    plugin._note_progress(None, _manager(), _state(finished=True, stream=stream, first_token_time=sent_at), ended, 1)
+    (row,) = ledger.snapshot(1100.0, ready=True, draining=False)["finished"]
+    if ago_s is None:
+        assert (row["ttft_s"], row["tpot_s"]) == (None, None)
+    else:
+        assert row["ttft_s"] == pytest.approx(100.0 - ago_s)
+        assert row["tpot_s"] == pytest.approx(ago_s / 49, abs=1e-6)
 
 
 def test_a_batch_is_each_of_its_requests(ledger: RequestLedger) -> None:
@@ -81,7 +133,7 @@ def test_a_batch_is_each_of_its_requests(ledger: RequestLedger) -> None:
 
 def test_an_output_without_counts_is_no_progress(ledger: RequestLedger) -> None:
     plugin._note_one(_manager(), _request("a", 10))
-    plugin._note_progress(None, _manager(), SimpleNamespace(finished=False), _batch("a", None, None), 1)
+    plugin._note_progress(None, _manager(), _state(finished=False), _batch("a", None, None), 1)
     assert ledger.queued_tokens == 10
 
 

@@ -23,7 +23,7 @@ STATE: dict[str, Any] = {
     "version": 1, "at": 100.5, "role": "decode", "started_at": 1.0, "ready": True, "draining": False,
     "queued_tokens": 7, "running": [{"prompt_tokens": 10, "age_tokens": 3}], "running_total": 9,
     "arrivals": [{"at": 99, "class": 2, "count": 1, "prompt_tokens": 300, "cached_tokens": 100}],
-    "finished": [{"class": 2, "prompt_tokens": 300, "output_tokens": 20}],
+    "finished": [{"class": 2, "prompt_tokens": 300, "output_tokens": 20, "ttft_s": 0.4, "tpot_s": 0.05}],
     "totals": {"arrivals": 11, "prompt_tokens": 1, "cached_tokens": 1, "finished": 10, "output_tokens": 1},
 }  # fmt: skip
 
@@ -74,7 +74,13 @@ def test_state() -> None:
     assert (state.at, state.queued_tokens, state.running_total, state.finished_total) == (100.5, 7, 9, 10)
     assert state.running == (RunningStream(10, 3),)
     assert state.arrivals == (ArrivalBin(99, 2, 1, 300, 100),)
-    assert state.finished == (FinishedRequest(2, 300, 20),)
+    assert state.finished == (FinishedRequest(2, 300, 20, 0.4, 0.05),)
+
+
+@pytest.mark.parametrize("waits", [{}, {"ttft_s": None, "tpot_s": None}])
+def test_waits_that_an_engine_does_not_tell_are_not_known_rather_than_zero(waits: dict[str, None]) -> None:
+    row = {"class": 2, "prompt_tokens": 300, "output_tokens": 20, **waits}
+    assert parse_state({**STATE, "finished": [row]}).finished == (FinishedRequest(2, 300, 20, None, None),)
 
 
 @pytest.mark.parametrize("missing", ["version", "at", "started_at", "queued_tokens", "running", "arrivals", "finished"])

@@ -93,6 +93,18 @@ async def test_finished_requests_are_in_the_totals_the_lengths_and_the_moments(s
     state = parse_state(await engine.json("/headrace/state"))
     assert [(f.length_class, f.prompt_tokens, f.output_tokens) for f in state.finished] == [(3, 1000, 8)] * 3
     assert sum(row.count for row in state.arrivals) == 3
+    for request in state.finished:
+        assert request.ttft_s is not None
+        assert request.tpot_s is not None
+        assert request.ttft_s >= 0.001  # 1,000 tokens at the stand-in's rate
+        assert request.tpot_s >= 0.001  # a step
+
+
+async def test_an_answer_of_one_token_has_no_time_per_token(start_engine: StartEngine) -> None:
+    engine = await start_engine()
+    await engine.post("/v1/completions", {"prompt": PROMPT, "max_tokens": 1})
+    (request,) = parse_state(await engine.json("/headrace/state")).finished
+    assert (request.ttft_s is None, request.tpot_s) == (False, None)
 
 
 async def test_metrics_carry_sglangs_names_and_the_role(start_engine: StartEngine) -> None:
