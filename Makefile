@@ -60,6 +60,11 @@ bench-autoscaling: ## Headrace against its baselines on traces (TRACES=dir DELAY
 	$(RUN) python -m e2e.benchmarks.autoscaling $(if $(TRACES),--traces $(TRACES)) $(if $(DELAYS),--delays $(DELAYS)) \
 		$(if $(OUT),--out $(OUT)) $(if $(QUICK),--quick) $(if $(JOBS),--jobs $(JOBS))
 
+.PHONY: bench-robustness
+bench-robustness: ## Headrace with late metrics, a wrong model, slow and failed starts (TRACES=dir OUT=dir ABLATE=1: 8 minutes)
+	$(RUN) python -m e2e.benchmarks.robustness $(if $(TRACES),--traces $(TRACES)) $(if $(OUT),--out $(OUT)) \
+		$(if $(ABLATE),--ablate) $(if $(JOBS),--jobs $(JOBS))
+
 .PHONY: clean
 clean: ## Stop clusters and remove what the build made in this folder (caches stay)
 	-$(RUN) headrace-cluster down --all

@@ -6,13 +6,10 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typing import Any
 
 from e2e.benchmarks import fleets, plots, report, tune
 from e2e.benchmarks.matrix import (
@@ -28,16 +25,15 @@ from e2e.benchmarks.matrix import (
     quick_scenes,
 )
 from e2e.benchmarks.registry import BASELINES, HEADRACE, QUICK_BASELINES, entry
+from e2e.benchmarks.spread import find_scales, spread
 from e2e.benchmarks.store import Store
-from e2e.benchmarks.traces import files, judged, tuned
-from e2e.benchmarks.work import find_scale, run_job
+from e2e.benchmarks.traces import DEFAULT_TRACES, files, judged, rows, tuned
+from e2e.benchmarks.work import run_job
+from headrace.cli.simulate_files import UnreadableTrace
 
 QUICK_DELAYS = (60.0, 120.0)  # either side of the cliff that the published controllers fall off
 TUNE_WINDOW_S = 1800.0
 TUNE_REQUESTS = 60_000.0  # a tuning window may be smaller: it only ranks the values of one knob
-
-Item = TypeVar("Item")
-Found = TypeVar("Found")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,17 +48,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _tune(args, store)
     winners = tune.winners()
     if args.quick:
-        scenes = quick_scenes(args.traces, args.replicas)
+        scenes, problems = quick_scenes(args.traces, args.replicas)
     else:
-        scenes = full_scenes(args.traces, args.objectives, args.fleets, args.replicas)
+        scenes, problems = full_scenes(args.traces, args.objectives, args.fleets, args.replicas)
     scenes = [s for s in scenes if not args.only or any(part in s.window.trace for part in args.only)]
-    _scales(scenes, store, args.jobs)
+    find_scales(scenes, store, args.jobs)
     usable = [scene for scene in scenes if store.scales.get(scene.key) is not None]
     todo = jobs(usable, args.delays, args.policies, winners, seeds=args.seeds, quick=args.quick and not args.sweep)
     _run(todo, store, args.jobs)
     wanted = {job.key for job in todo}
     rows = [row for key, row in store.rows.items() if key in wanted]
-    text = report.write(rows, args.delays, winners, args.out, _notes(args, scenes, store))
+    notes = [*_notes(args, scenes, store), *(f"Left out: {problem}." for problem in problems)]
+    text = report.write(rows, args.delays, winners, args.out, notes)
     cells = report.cells(rows, args.delays)
     plots.pareto(cells, args.out / "plots")
     print(text.split("## Attainment at")[0])
@@ -72,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench-autoscaling", description=__doc__)
-    parser.add_argument("--traces", type=Path, default=Path("../shared/traces"), help="directory of Parquet traces")
+    parser.add_argument("--traces", type=Path, default=DEFAULT_TRACES, help="directory of Parquet traces")
     parser.add_argument("--out", type=Path, default=Path("bench-out/autoscaling"))
     parser.add_argument("--quick", action="store_true", help="6 windows, 2 delays, 1 seed, 7 baselines, their winners")
     parser.add_argument("--sweep", action="store_true", help="with --quick: the whole grid of every policy")
@@ -110,15 +107,6 @@ def _words(text: str) -> list[str]:
     return [part for part in text.split(",") if part]
 
 
-def _scales(scenes: Iterable[Scene], store: Store, workers: int) -> None:
-    missing = {scene.key: scene for scene in scenes if scene.key not in store.scales}
-    _pool(
-        "load scales", workers, list(missing.values()),
-        submit=lambda pool, scene: pool.submit(find_scale, scene),
-        done=lambda scene, found: store.add_scale(scene.key, found),
-    )  # fmt: skip
-
-
 def _run(todo: Iterable[Job], store: Store, workers: int) -> None:
     missing = {job.key: job for job in todo if job.key not in store.rows}
 
@@ -127,41 +115,25 @@ def _run(todo: Iterable[Job], store: Store, workers: int) -> None:
         assert at is not None
         return pool.submit(run_job, job, at)
 
-    _pool("runs", workers, list(missing.values()), submit=submit, done=lambda _job, row: store.add(row))
-
-
-def _pool(
-    title: str, workers: int, items: Sequence[Item],
-    *, submit: Callable[[ProcessPoolExecutor, Item], "Future[Found]"], done: Callable[[Item, Found], None],
-) -> None:  # fmt: skip
-    """Spread items over processes; every answer is kept at once: an interruption loses only what was running."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    if not items:
-        return
-    with ProcessPoolExecutor(workers) as pool, Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=len(items))
-        futures = {submit(pool, item): item for item in items}
-        try:
-            for future in as_completed(futures):
-                done(futures[future], future.result())
-                bar.advance(task)
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            raise
+    spread("runs", workers, list(missing.values()), submit=submit, done=lambda _job, row: store.add(row))
 
 
 def _tune(args: argparse.Namespace, store: Store) -> int:
     scenes = []
     for path in files(args.traces):
-        part = tuned(path, TUNE_WINDOW_S, judged(path, WINDOW_S, FULL_WINDOWS))
+        try:
+            part = tuned(path, TUNE_WINDOW_S, judged(path, WINDOW_S, FULL_WINDOWS))
+            if part is not None:
+                rows(part)
+        except UnreadableTrace as error:
+            print(f"Left out: {error}.")
+            continue
         if part is None or (args.only and not any(name in part.trace for name in args.only)):
             continue
         fleet = fleets.affordable(part, args.replicas, TUNE_REQUESTS, "ttft2")
         if fleets.attainable(fleet, part, "ttft2"):
             scenes.append(Scene(part, fleet, "ttft2", args.replicas))
-    _scales(scenes, store, args.jobs)
+    find_scales(scenes, store, args.jobs)
     usable = [scene for scene in scenes if store.scales.get(scene.key) is not None]
     todo = tune.tuning_jobs(usable, args.delays, args.policies)
     _run(todo, store, args.jobs)

@@ -1,8 +1,10 @@
 """Fleets and objectives of the benchmark, by name."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from e2e.benchmarks.traces import Window, rows
+from headrace.cli.simulate_files import UnreadableTrace
 from headrace.simulator.cell import mean_need
 from headrace.simulator.profiles import FleetProfile, profile, with_accelerator
 from headrace.simulator.results import Slo
@@ -11,6 +13,7 @@ TOPOLOGY = "disaggregated"
 MEASURED = "llama-8b-h100"
 SLOWER = "llama-8b-h100@nvidia-l40s"  # the same model from the catalogue: a third of the requests a replica
 UNAVOIDABLE = 0.03  # share of prompts that may be late on an idle replica: more leaves 95 % attainment no room
+LEAST_WINDOW_S = 600.0  # what is shorter is all cold start
 STATIC_EXCESS = 1.4  # static in hindsight over the mean load, found on these traces: for estimates of cost only
 
 OBJECTIVES: Mapping[str, Slo] = {
@@ -38,6 +41,24 @@ def expected_requests(name: str, part: Window, replicas: int) -> float:
     found = rows(part)
     mean = sum(mean_need(fleet(name), TOPOLOGY, found, part.length_s).values())
     return len(found) * replicas / (STATIC_EXCESS * max(mean, 1e-9))
+
+
+def shortened(name: str, part: Window, replicas: int, most_requests: float) -> Window:
+    """The window, or as much of its beginning as has about `most_requests` once the load is scaled.
+
+    Raises UnreadableTrace where not even ten minutes of it are so few: requests so small fill no fleet.
+    """
+    expected = expected_requests(name, part, replicas)
+    if expected <= most_requests:
+        return part
+    short = replace(part, length_s=max(float(round(part.length_s * most_requests / expected)), LEAST_WINDOW_S))
+    expected = expected_requests(name, short, replicas)
+    if expected > 2.0 * most_requests:
+        raise UnreadableTrace(
+            f"{part.trace}: {replicas} replicas would take {expected:,.0f} requests in {short.length_s:.0f} s, "
+            f"more than {most_requests:,.0f}: try fewer --replicas"
+        )
+    return short
 
 
 def attainable(name: str, part: Window, objective: str) -> bool:

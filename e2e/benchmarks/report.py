@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from e2e.benchmarks.iso import Point, attainment_at, gpu_hours_at
 from e2e.benchmarks.matrix import BOUNDS, winner
 from e2e.benchmarks.registry import HEADRACE, entry
 from e2e.benchmarks.store import Row
+from e2e.benchmarks.tables import figure, header, line, share
 
 Winners = Mapping[str, Mapping[str, float]]
 GOAL, WORST = 0.85, 1.05  # of the best baseline's GPU-hours: what counts as won, and what as lost
@@ -129,7 +129,7 @@ def summary(found: Sequence[CellRows], target: float) -> str:
 
 def _table(found: Sequence[CellRows], target: float) -> list[str]:
     lines = [f"## GPU-hours at {target:.0%} attainment, the losing cells first", "", summary(found, target), ""]
-    lines += _header(
+    lines += header(
         "trace", "fleet", "objective", "delay s", "Headrace", "best baseline", "", "ratio", "static", "clairvoyant",
         "Headrace / clairvoyant", "Headrace's default run",
     )  # fmt: skip
@@ -137,10 +137,10 @@ def _table(found: Sequence[CellRows], target: float) -> list[str]:
         mine, best = gpu_hours_at(cell.points(HEADRACE), target), cell.best(target)
         bound = cell.bound("clairvoyant", target)
         default = next((p for p in cell.points(HEADRACE) if p.knob == entry(HEADRACE).default), None)
-        lines.append(_line(
-            *cell.name[:3], f"{cell.name[3]:g}", _hours(mine), best[0] if best else "none attains",
-            _hours(best[1] if best else None), _ratio(cell.ratio(target)), _hours(cell.bound("static", target)),
-            _hours(bound), f"{mine / bound:.2f}" if mine and bound else "-",
+        lines.append(line(
+            *cell.name[:3], f"{cell.name[3]:g}", figure(mine), best[0] if best else "none attains",
+            figure(best[1] if best else None), _ratio(cell.ratio(target)), figure(cell.bound("static", target)),
+            figure(bound), f"{mine / bound:.2f}" if mine and bound else "-",
             f"{default.attainment:.1%} at {default.gpu_hours:.2f}" if default else "-",
         ))  # fmt: skip
     return [*lines, ""]
@@ -148,15 +148,15 @@ def _table(found: Sequence[CellRows], target: float) -> list[str]:
 
 def _equal_cost(found: Sequence[CellRows]) -> list[str]:
     lines = ["## Attainment at the GPU-hours of Headrace's default", ""]
-    lines += _header("trace", "delay s", "GPU-hours", "Headrace", "best baseline", "", "points")
+    lines += header("trace", "delay s", "GPU-hours", "Headrace", "best baseline", "", "points")
     for cell in found:
         default = next((p for p in cell.points(HEADRACE) if p.knob == entry(HEADRACE).default), None)
         if default is None:
             continue
         at = [(p, a) for p in cell.baselines if (a := attainment_at(cell.points(p), default.gpu_hours)) is not None]
         best = max(at, key=lambda pair: pair[1]) if at else None
-        lines.append(_line(
-            cell.name[0], f"{cell.name[3]:g}", _hours(default.gpu_hours), f"{default.attainment:.1%}",
+        lines.append(line(
+            cell.name[0], f"{cell.name[3]:g}", figure(default.gpu_hours), f"{default.attainment:.1%}",
             best[0] if best else "none is as cheap", f"{best[1]:.1%}" if best else "-",
             f"{100 * (default.attainment - best[1]):+.1f}" if best else "-",
         ))  # fmt: skip
@@ -165,7 +165,7 @@ def _equal_cost(found: Sequence[CellRows]) -> list[str]:
 
 def _everything(found: Sequence[CellRows]) -> list[str]:
     lines = ["## Every run", ""]
-    lines += _header(
+    lines += header(
         "trace", "delay s", "policy", "knob", "GPU-hours", "attainment", "after 10 min", "TTFT p50 s", "TTFT p95 s",
         "TPOT p95 ms", "actions", "reversals/h", "dropped", "retractions",
     )  # fmt: skip
@@ -180,33 +180,13 @@ def _everything(found: Sequence[CellRows]) -> list[str]:
 def _run(cell: CellRows, row: Row) -> str:
     tpot_s = row["tpot_p95_s"]
     policy = row["policy"] if row["reached"] else f"{row['policy']} (not attained, run cut short)"
-    return _line(
-        cell.name[0], f"{cell.name[3]:g}", policy, f"{row['knob']:g}", _hours(row["gpu_hours"]),
-        f"{row['attainment']:.1%}", _share(row.get("attainment_warm")), _seconds(row["ttft_p50_s"]),
-        _seconds(row["ttft_p95_s"]),
+    return line(
+        cell.name[0], f"{cell.name[3]:g}", policy, f"{row['knob']:g}", figure(row["gpu_hours"]),
+        f"{row['attainment']:.1%}", share(row.get("attainment_warm")), figure(row["ttft_p50_s"]),
+        figure(row["ttft_p95_s"]),
         "-" if tpot_s is None else f"{1e3 * tpot_s:.1f}", row["actions"], f"{row['reversals_per_hour']:.1f}",
         row["dropped"], row["retractions"],
     )  # fmt: skip
-
-
-def _header(*names: str) -> list[str]:
-    return [_line(*names), "|" + "---|" * len(names)]
-
-
-def _line(*values: Any) -> str:
-    return "| " + " | ".join(str(value) for value in values) + " |"
-
-
-def _hours(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
 
 
 def _ratio(value: float) -> str:

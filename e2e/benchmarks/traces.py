@@ -1,15 +1,22 @@
 """Trace directories in the format of `t, input_tokens, output_tokens[, hash_ids]`, and the windows that are judged."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from headrace.cli.simulate_files import UnreadableTrace, read_trace, trace_span_s
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headrace.cli.simulate_files import UnreadableTrace, read_trace
 from headrace.simulator.load import window
 from headrace.simulator.request import Arrival
 
 JUDGED_AT = (1 / 3, 2 / 3)  # where in a long trace the judged windows begin, as shares of what is left of it
 TUNED_AT = 0.85  # where the window begins that grids are tuned on
+DEFAULT_TRACES = Path("../shared/traces")  # beside the repository; where it is missing the benchmarks skip
 LEAST_REQUESTS = 200  # one request is half a per cent of attainment: a smaller window says nothing
 
 
@@ -20,11 +27,13 @@ class Window:
     path: str
     start_s: float
     length_s: float
+    origin_s: float = 0.0  # where the trace's clock begins: 0, or an epoch
 
     @property
     def trace(self) -> str:
-        """The trace's name, with the window's first minute where the trace has several windows."""
-        return f"{Path(self.path).stem}@{self.start_s / 60.0:.0f}m" if self.start_s else Path(self.path).stem
+        """The trace's name, with the window's first minute where it is a part of the trace."""
+        since_s = self.start_s - self.origin_s
+        return f"{Path(self.path).stem}@{since_s / 60.0:.0f}m" if since_s else Path(self.path).stem
 
     def overlaps(self, other: "Window") -> bool:
         """Whether both show some of the same requests."""
@@ -41,32 +50,91 @@ def files(directory: Path) -> list[Path]:
 
 
 def judged(path: Path, length_s: float, windows: int) -> list[Window]:
-    """Up to `windows` windows of a trace, without overlap; a trace that is no longer than one window is one."""
-    span_s = trace_span_s(path) + 1.0  # the last request counts
+    """Up to `windows` windows of a trace, without overlap; a trace that is no longer than one window is one.
+
+    Raises UnreadableTrace with the reason.
+    """
+    origin_s, span_s = _extent(path, length_s)
     spare_s = span_s - length_s
     if spare_s <= 0.0:
-        return [Window(str(path), 0.0, span_s)]
+        return [Window(str(path), origin_s, span_s, origin_s)]
     found: list[Window] = []
     for share in JUDGED_AT[:windows]:
-        candidate = Window(str(path), float(round(share * spare_s)), length_s)
+        candidate = Window(str(path), origin_s + float(round(share * spare_s)), length_s, origin_s)
         if not any(candidate.overlaps(other) for other in found):
             found.append(candidate)
     return found
 
 
+def readable(paths: Iterable[Path], length_s: float, windows: int, most: int) -> tuple[list[Window], list[str]]:
+    """The windows of the first `most` traces that can be judged, and for each other file met why it cannot."""
+    found: list[Window] = []
+    problems: list[str] = []
+    used = 0
+    for path in paths:
+        if used == most:
+            break
+        try:
+            parts = judged(path, length_s, windows)
+            for part in parts:
+                rows(part)
+        except UnreadableTrace as error:
+            problems.append(str(error))
+            continue
+        used += 1
+        found += parts
+    return found, problems
+
+
 def tuned(path: Path, length_s: float, judged_windows: list[Window]) -> Window | None:
     """The window of a trace that grids are tuned on; None when it would show a judged one."""
-    spare_s = trace_span_s(path) + 1.0 - length_s
-    candidate = Window(str(path), float(round(TUNED_AT * spare_s)), length_s)
+    origin_s, span_s = _extent(path, length_s)
+    spare_s = span_s - length_s
+    candidate = Window(str(path), origin_s + float(round(TUNED_AT * spare_s)), length_s, origin_s)
     if spare_s <= 0.0 or any(candidate.overlaps(other) for other in judged_windows):
         return None
     return candidate
 
 
+def _extent(path: Path, length_s: float) -> tuple[float, float]:
+    """Where the trace's clock begins and how long it runs, so that the last request counts.
+
+    A clock that is already beyond a whole window at the first request (epoch seconds) begins there, any other at 0.
+    """
+    t = _column(path, "t")
+    if not len(t):
+        raise UnreadableTrace(f"{path}: no rows")
+    if (np.diff(t) < 0.0).any():
+        raise UnreadableTrace(f"{path}: column 't' is not sorted; sort the rows by it")
+    origin_s = float(t[0]) if t[0] > length_s or t[0] < 0.0 else 0.0
+    return origin_s, float(t[-1]) - origin_s + 1.0
+
+
+@lru_cache(maxsize=64)
+def _column(path: Path, name: str) -> npt.NDArray[np.float64]:
+    """A needed column as numbers. Raises UnreadableTrace that says what is wrong with it."""
+    try:
+        file = pq.ParquetFile(path)
+        if name not in file.schema_arrow.names:
+            raise UnreadableTrace(f"{path}: no column {name!r}; it has {', '.join(file.schema_arrow.names) or 'none'}")
+        column = file.read(columns=[name]).column(0)
+        values = column.cast(pa.float64()).to_numpy()
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableTrace(f"{path}: {name!r} cannot be read as numbers ({str(error).splitlines()[0]})") from error
+    if column.null_count or not np.isfinite(values).all():
+        raise UnreadableTrace(f"{path}: column {name!r} has missing values")
+    if name != "t" and (values < 0.0).any():
+        raise UnreadableTrace(f"{path}: column {name!r} has negative values")
+    return np.asarray(values, dtype=np.float64)
+
+
 @lru_cache(maxsize=8)
 def rows(part: Window) -> tuple[Arrival, ...]:
     """The unscaled requests of a window. Raises UnreadableTrace when there are too few to say anything."""
-    found = tuple(window(read_trace(Path(part.path)), part.start_s, part.length_s))
+    path = Path(part.path)
+    for name in ("t", "input_tokens", "output_tokens"):
+        _column(path, name)
+    found = tuple(window(read_trace(path), part.start_s, part.length_s))
     if len(found) < LEAST_REQUESTS:
-        raise UnreadableTrace(f"{part.trace}: {len(found)} requests, {LEAST_REQUESTS} are the least worth judging")
+        raise UnreadableTrace(f"{path}: {len(found)} requests, {LEAST_REQUESTS} are the least worth judging")
     return found

@@ -18,7 +18,7 @@ from headrace.simulator.cell import Cell, mean_load, run_cell
 from headrace.simulator.load import scale
 from headrace.simulator.observe import MetricFaults
 from headrace.simulator.request import Arrival
-from headrace.simulator.results import RunResult
+from headrace.simulator.results import RunResult, Slo
 
 WARM_S = 600.0  # two look-backs of the slowest controllers: what comes later is no cold start
 TARGET = 0.95  # attainment at which the load scale is set
@@ -84,14 +84,14 @@ def run_job(job: Job, at: Scale) -> dict[str, Any]:
         "initial": {role.value: n for role, n in (replicas or initial).items()},
         "reached": reached,
         **{k: v for k, v in result.summary(limit).items() if k not in {"policy", "objective"}},
-        "attainment_warm": _warm(result, job),
+        "attainment_warm": attainment_warm(result, limit),
         "slo": asdict(limit),
         "wall_s": time.perf_counter() - began,
     }
 
 
-def _warm(result: RunResult, job: Job) -> float | None:
+def attainment_warm(result: RunResult, slo: Slo) -> float | None:
     """Attainment of the finished requests that arrived after the first ten minutes: shows what a cold start costs."""
     late = np.asarray(result.records.arrived) > WARM_S
-    met = result.records.met(fleets.slo(job.scene.objective))
+    met = result.records.met(slo)
     return float(met[late].mean()) if late.any() else None
