@@ -56,6 +56,10 @@ class ConditionReason(StrEnum):
     ADVISORY = "Advisory"
     PAUSED = "Paused"
     ACTIVE = "Active"
+    DELEGATED = "Delegated"  # a HorizontalPodAutoscaler or a ScaledObject writes what Headrace decides
+    ACTUATOR_CONFLICT = "ActuatorConflict"  # somebody else's actuator sizes one of the pools
+    ACTUATOR_MISSING = "ActuatorMissing"  # the mode's actuator can't be made here
+    ACTUATOR_FAILING = "ActuatorFailing"  # it is there, and says that it can't scale
     # SignalsHealthy has the reasons of autoscaler.decision.SignalHealth, ScalingLimited of its Reason.
 
 

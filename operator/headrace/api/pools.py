@@ -17,8 +17,20 @@ class ScalingMode(StrEnum):
     """Who sizes the pools."""
 
     INTERNAL = "Internal"
+    HPA = "HPA"
+    KEDA = "KEDA"
     ADVISORY = "Advisory"
     OFF = "Off"
+
+    @property
+    def delegated(self) -> bool:
+        """Whether Headrace decides and an object that it makes for the purpose writes the replicas."""
+        return self in {ScalingMode.HPA, ScalingMode.KEDA}
+
+    @property
+    def acts(self) -> bool:
+        """Whether decisions are carried out, by whomever."""
+        return self is ScalingMode.INTERNAL or self.delegated
 
 
 class Replicas(ApiModel):
@@ -148,7 +160,9 @@ class Autoscaling(ApiModel):
     """How the pools are sized."""
 
     mode: ScalingMode = ScalingMode.INTERNAL
-    """Internal: Headrace sizes the pools. Advisory: it decides and shows, and writes nothing. Off: it does neither."""
+    """Internal: Headrace sizes the pools. HPA, KEDA: Headrace decides, and a HorizontalPodAutoscaler or a ScaledObject
+    that it makes for each pool writes the replicas. Advisory: it decides and shows, and writes nothing. Off: it does
+    neither."""
 
     gpu_budget: int | None = Field(default=None, ge=1)
     """Most accelerators that all pools together may take, those of starting and draining engines included."""

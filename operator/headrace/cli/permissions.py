@@ -56,6 +56,8 @@ REQUIRED: tuple[Permission, ...] = (
     *_each("policy", "poddisruptionbudgets", _OWN),
     *_each("networking.k8s.io", "networkpolicies", _OWN),
     *_each("rbac.authorization.k8s.io", "roles rolebindings", _OWN),
+    *_each("autoscaling", "horizontalpodautoscalers", _OWN),
+    *_each("keda.sh", "scaledobjects", ("get", "list", "create", "patch", "delete")),
     *_each("", "pods", ("get", "list", "watch", "patch")),
     *_each("events.k8s.io", "events", ("create", "patch")),
     *(

@@ -3,10 +3,13 @@
 import hashlib
 import json
 
+from headrace.api.pools import ScalingMode
 from headrace.api.v1alpha1 import InferenceService
 from headrace.desired.engine import engine_identity, engine_pool
 from headrace.desired.engine_config import engine_json
 from headrace.desired.gateway import gateway
+from headrace.desired.hpa import autoscalers
+from headrace.desired.keda import scaled_objects
 from headrace.desired.names import Manifest, pool_name
 from headrace.desired.network import network_policies
 from headrace.desired.settings import DesiredSettings
@@ -23,6 +26,10 @@ def build(service: InferenceService, settings: DesiredSettings) -> tuple[Manifes
         manifests += engine_pool(service, role, revision, settings)
     manifests += gateway(service, settings)
     manifests += network_policies(service, settings)
+    if service.spec.autoscaling.mode is ScalingMode.HPA:
+        manifests += autoscalers(service)
+    if service.spec.autoscaling.mode is ScalingMode.KEDA:
+        manifests += scaled_objects(service, settings)
     return tuple(manifests)
 
 

@@ -13,6 +13,8 @@ class DesiredSettings:
     operator_namespace: str = "headrace-system"
     # Namespaces whose pods may read metrics. "monitoring" is where the common Prometheus charts install.
     metrics_namespaces: tuple[str, ...] = ("monitoring",)
+    # Where KEDA asks for the decided replicas; empty: the operator was told of no Prometheus.
+    prometheus_url: str = ""
     # An engine that was told to end finishes what it has for at most so long: nearly all streams are shorter.
     drain_deadline_s: int = 600
     # A large model may come over the network first: 64 GB at 1 Gbit/s take 9 minutes, loading and warm-up some more.

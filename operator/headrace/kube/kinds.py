@@ -16,6 +16,9 @@ ROLE = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
 ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 POD_DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+HORIZONTAL_POD_AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+# KEDA's: there only where KEDA is installed, so it is neither watched nor listed before it was found.
+SCALED_OBJECT = Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
 
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 EVENT = Kind("events.k8s.io/v1", "Event", "events")
@@ -38,10 +41,12 @@ CHILD_KINDS = (
     NETWORK_POLICY,
     POD_DISRUPTION_BUDGET,
     DEPLOYMENT,
+    HORIZONTAL_POD_AUTOSCALER,
 )
 ALL_KINDS = (
     INFERENCE_SERVICE,
     *CHILD_KINDS,
+    SCALED_OBJECT,
     POD,
     SECRET,
     LEASE,

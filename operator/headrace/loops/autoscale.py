@@ -253,7 +253,6 @@ class AutoscaleLoop:
         metrics = self._metrics
         for role, part in decision.roles.items():
             labels = (*key, role.value)
-            metrics.desired_replicas.labels(*labels).set(part.target.replicas)
             metrics.decisions.labels(*labels, part.reason.value).inc()
             for state, count in (("serving", part.serving), ("starting", part.starting), ("draining", part.draining)):
                 metrics.replicas.labels(*labels, state).set(count)

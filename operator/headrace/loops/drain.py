@@ -11,10 +11,10 @@ from headrace.autoscaler.decision import RoleTarget
 from headrace.autoscaler.signals import PoolState
 from headrace.engines.client import ENGINE_PORT, GATEWAY_PORT, Reading
 from headrace.kube.interface import Kube, Manifest, NotFound
-from headrace.kube.kinds import POD
+from headrace.kube.kinds import DEPLOYMENT, POD
 from headrace.reconcile import drain
 from headrace.reconcile.pods import DELETION_COST, DRAINING, DRAINING_SINCE, SERVING, STATE_LABEL, PodView
-from headrace.reconcile.replicas import SCALE_MANAGER, Bounds, Scale, adopt, read_scale, scale_manifest
+from headrace.reconcile.replicas import SCALE_MANAGER, Bounds, Scale, adopt, read_scale, release_patch, scale_manifest
 from headrace.reconcile.transitions import News
 
 
@@ -44,12 +44,14 @@ class ScaleRequest:
     deadline_s: float
     window_s: float
     wanted_elsewhere: bool
+    writes_replicas: bool = True  # False: an actuator does
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleResult:
     """What was done: the pool's new state for the autoscaler, and the Events that tell of it."""
 
+    replicas: int  # what the workload should have now
     pool: PoolState
     stay: int
     pods: tuple[PodView, ...] = ()  # as they are after the writes
@@ -60,7 +62,8 @@ class ScaleResult:
 async def scale_pool(kube: Kube, engines: Engines, request: ScaleRequest) -> ScaleResult:
     """Take one step of the pool towards its target, and write it."""
     live = read_scale(request.deployment)
-    scale = adopt(live, request.bounds, request.now, request.window_s)
+    ours = request.writes_replicas
+    scale = adopt(live, request.bounds, request.now, request.window_s) if ours else Scale(live.replicas, None)
     draining = [pod for pod in request.pods if pod.draining and not pod.terminating]
     step = drain.step(
         _pool(request, scale),
@@ -73,18 +76,30 @@ async def scale_pool(kube: Kube, engines: Engines, request: ScaleRequest) -> Sca
         wanted_elsewhere=request.wanted_elsewhere,
     )
     await _write_pods(kube, request, step)
-    wanted = scale_manifest(request.deployment, step.replicas, scale, request.now)
-    if wanted is not None:
-        await kube.apply(wanted, SCALE_MANAGER)
+    await _write_replicas(kube, request, scale, step.replicas)
     left = {pod.name for pod in draining}.union(step.drain).difference(step.reactivate)
     ended = max(0, live.replicas - step.replicas)
     return ScaleResult(
-        pool=PoolState(step.replicas, scale.active_floor(request.now), scale.floor_until),
+        replicas=step.replicas,
+        # The autoscaler counts on what was ordered; of an actuator nobody knows when it will.
+        pool=PoolState(step.replicas if ours else live.replicas, scale.active_floor(request.now), scale.floor_until),
         stay=step.replicas - max(0, len(left) - ended),
         pods=tuple(replace(pod, draining=pod.name in left) for pod in request.pods),
         notes=_notes(request, live, scale, step),
         busy=bool(draining or step.drain),
     )
+
+
+async def _write_replicas(kube: Kube, request: ScaleRequest, scale: Scale, replicas: int) -> None:
+    if request.writes_replicas:
+        wanted = scale_manifest(request.deployment, replicas, scale, request.now)
+        if wanted is not None:
+            await kube.apply(wanted, SCALE_MANAGER)
+        return
+    released = release_patch(request.deployment)
+    if released is not None:
+        meta = request.deployment["metadata"]
+        await kube.merge_patch(DEPLOYMENT, meta["namespace"], meta["name"], released)
 
 
 async def witness(
@@ -141,7 +156,7 @@ async def _write_pods(kube: Kube, request: ScaleRequest, step: drain.Step) -> No
 def _notes(request: ScaleRequest, live: Scale, scale: Scale, step: drain.Step) -> tuple[News, ...]:
     role = request.role.value
     notes: list[News] = []
-    if live.foreign():
+    if request.writes_replicas and live.foreign():
         notes.append(
             News(
                 "ReplicasAdopted",
@@ -154,7 +169,7 @@ def _notes(request: ScaleRequest, live: Scale, scale: Scale, step: drain.Step) -
         notes.append(News("DrainStarted", f"{role}: {', '.join(step.drain)} taken out of the gateways", warning=False))
     if step.reactivate:
         notes.append(News("DrainTakenBack", f"{role}: {', '.join(step.reactivate)} serve again", warning=False))
-    if step.replicas != live.replicas:
+    if request.writes_replicas and step.replicas != live.replicas:
         notes.append(News("Scaled", f"{role} replicas {live.replicas} -> {step.replicas}", warning=False))
     notes.extend(News("RequestsLost", loss.message(), warning=True) for loss in step.losses)
     return tuple(notes)

@@ -3,19 +3,21 @@
 import asyncio
 from collections.abc import Iterable
 
-from headrace.kube.interface import Kube, Manifest
+from headrace.kube.interface import Kind, Kube, Manifest
 from headrace.kube.kinds import CHILD_KINDS, POD, lookup
 from headrace.loops.keys import ROLE_LABEL, SERVICE_LABEL, Key
 from headrace.reconcile.diff import Ref
 
 
-async def observe_children(kube: Kube, key: Key, desired: Iterable[Manifest]) -> list[Manifest]:
+async def observe_children(
+    kube: Kube, key: Key, desired: Iterable[Manifest], kinds: Iterable[Kind] = CHILD_KINDS
+) -> list[Manifest]:
     """Every live child (by label, whether still wanted or not), and whatever else has the name of a wanted one.
 
     In steady state these are the LISTs alone; a GET is spent only on a wanted object that the label did not find.
     """
     labels = {SERVICE_LABEL: key.name}
-    lists = await _together(kube.list(kind, key.namespace, labels) for kind in CHILD_KINDS)
+    lists = await _together(kube.list(kind, key.namespace, labels) for kind in kinds)
     found = [child for children in lists for child in children]
     known = {Ref.of(child) for child in found}
     missing = [manifest for manifest in desired if Ref.of(manifest) not in known]

@@ -7,6 +7,7 @@ from headrace.api.status import InferenceServiceStatus
 from headrace.api.v1alpha1 import InferenceService
 from headrace.kube.interface import Manifest
 from headrace.loops.keys import ROLE_LABEL, Key
+from headrace.reconcile.actuators import Actuators
 from headrace.reconcile.diff import Ref, controlled_by
 from headrace.reconcile.health import PoolFacts
 from headrace.reconcile.limits import bounds_of
@@ -30,6 +31,8 @@ class Pass:
     children: dict[Ref, Manifest] = field(default_factory=dict)
     pods: dict[str, list[PodView]] = field(default_factory=dict)  # by role, gateways too
     stays: dict[Role, int] = field(default_factory=dict)
+    published: dict[Role, int] = field(default_factory=dict)  # what each workload should have, for the metric
+    actuators: Actuators = field(default_factory=Actuators)
     stall: Stall | None = None
     pending: str = ""
     busy: bool = False

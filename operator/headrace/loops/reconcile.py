@@ -10,7 +10,7 @@ from headrace.api.pools import ScalingMode
 from headrace.api.roles import Role
 from headrace.api.status import InferenceServiceStatus
 from headrace.api.v1alpha1 import InferenceService
-from headrace.autoscaler.decision import Decision
+from headrace.autoscaler.decision import Decision, RoleTarget
 from headrace.autoscaler.signals import PoolState
 from headrace.catalog.accelerators import UnknownAccelerator
 from headrace.clock import Clock
@@ -20,16 +20,18 @@ from headrace.engines.client import EngineClient
 from headrace.kube.events import EventRecorder
 from headrace.kube.interface import Conflict, Forbidden, Invalid, Kube, Manifest
 from headrace.kube.kinds import CHILD_KINDS, INFERENCE_SERVICE, lookup
+from headrace.loops.actuators import Surveyor
 from headrace.loops.book import DecisionBook
 from headrace.loops.drain import Engines, ScaleRequest, ScaleResult, scale_pool
 from headrace.loops.keys import Key
-from headrace.loops.observe import list_pods, observe_children
+from headrace.loops.observe import list_pods
 from headrace.loops.passing import GATEWAY, Pass
 from headrace.loops.report import StatusWriter, status_of
 from headrace.loops.stores import PodStore
 from headrace.modelsource.config import read_model
 from headrace.observability.metrics import Metrics
-from headrace.reconcile.diff import STRUCTURE_MANAGER, Actions, Ref, diff
+from headrace.reconcile.actuators import ACTUATORS
+from headrace.reconcile.diff import STRUCTURE_MANAGER, Actions, Prune, Ref, diff
 from headrace.reconcile.limits import bounds_of
 from headrace.reconcile.pods import view
 from headrace.reconcile.replicas import SCALE_MANAGER, Bounds, read_scale, scale_manifest
@@ -44,6 +46,8 @@ STALLED_RETRY_S = (
     30.0  # what is in the way (somebody's object, a folder without a model) sends us no event when it goes
 )
 CAPACITY_S = 60.0  # capacity figures move all the time; once a minute is often enough for a reader
+# An actuator of ours that was deleted goes within a second or two, KEDA's once it has cleared up.
+LEAVING_RETRY_S = 1.0
 _ORDER = {kind.kind: index for index, kind in enumerate(CHILD_KINDS)}
 
 
@@ -71,6 +75,7 @@ class Reconciler:
         self._metrics = metrics
         self._engines = engines or EngineClient(clock)
         self._desired = desired_settings(settings)
+        self._surveyor = Surveyor(kube, clock, prometheus=bool(settings.prometheus_url))
         self._capacity_at: dict[Key, float] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -97,7 +102,9 @@ class Reconciler:
             raise failure
         if this.busy:
             return DRAIN_POLL_S
-        return STALLED_RETRY_S if this.stall else None
+        if this.actuators.leaving:
+            return LEAVING_RETRY_S
+        return STALLED_RETRY_S if this.stall or this.actuators.obstacle else None
 
     def _forget(self, key: Key) -> None:
         self._book.forget(key)
@@ -111,16 +118,20 @@ class Reconciler:
             this.stall = Stall(ConditionReason.MODEL_INVALID, f"spec.model.source: {report.problem}")
         bounds = bounds_of(this.service)
         born = initial_replicas(this.service)
-        observed = await observe_children(self._kube, this.key, desired)
-        this.children = {Ref.of(child): child for child in observed}
+        survey = await self._surveyor.survey(this.key, this.service, desired)
+        this.actuators = survey.actuators
+        this.children = {Ref.of(child): child for child in survey.observed}
         for pod in map(view, self._pods.of(this.key)):
             this.pods.setdefault(pod.role, []).append(pod)
-        actions = diff(desired, observed, this.service.uid, born)
+        actions = diff(survey.wanted, survey.observed, this.service.uid, born)
         try:
+            # First, so that there is never more than one: KEDA refuses to make a second.
+            await self._delete(this, [prune for prune in actions.prune if prune.ref.kind in ACTUATORS])
             await self._apply(this, actions, born)
             for role in this.service.spec.roles:
                 await self._scale(this, role, bounds[role.value])
-            await self._prune(this, actions)
+            self._metrics.desire(this.key, this.published)
+            await self._prune(this, [prune for prune in actions.prune if prune.ref.kind not in ACTUATORS])
         except Invalid as error:
             this.stall = Stall(ConditionReason.API_REJECTED, str(error))
             return error
@@ -133,7 +144,7 @@ class Reconciler:
         if actions.collisions:
             texts = "; ".join(collision.message() for collision in actions.collisions)
             this.stall = Stall(ConditionReason.CHILD_NAME_COLLISION, texts)
-        for apply in sorted(actions.apply, key=lambda a: _ORDER.get(a.manifest["kind"], 0)):
+        for apply in sorted(actions.apply, key=lambda a: _ORDER.get(a.manifest["kind"], len(_ORDER))):
             if apply.created and actions.collisions:
                 continue  # half a service would take accelerators and serve nobody
             ref = Ref.of(apply.manifest)
@@ -156,14 +167,16 @@ class Reconciler:
         replicas = read_scale(deployment).replicas
         pods = this.pods.setdefault(role.value, [])
         draining = any(pod.draining and not pod.terminating for pod in pods)
-        internal = this.service.spec.autoscaling.mode is ScalingMode.INTERNAL
-        decision = self._book.decision(this.key) if internal else None
-        decided = decision.roles.get(role) if decision else None
-        if this.service.paused or not (internal or draining):
+        mode, held = this.service.spec.autoscaling.mode, this.actuators.held(role)
+        target = self._target(this, role)
+        if role in this.actuators.rivals:  # they count on every pod: those that drain serve again
+            target = RoleTarget(role, replicas)
+        if this.service.paused or not (mode.acts or draining) or (held and not draining):
             this.stays[role] = replicas - sum(1 for pod in pods if pod.draining and not pod.terminating)
+            self._publish(this, role, replicas)
             self._observe(this, role, PoolState(replicas))
             return
-        if draining or (decided and decided.target.replicas < replicas):
+        if draining or (target and target.replicas < replicas):
             pods = [view(pod) for pod in await list_pods(self._kube, this.key, role.value)]
             this.pods[role.value] = pods
         request = ScaleRequest(
@@ -171,17 +184,32 @@ class Reconciler:
             deployment=deployment,
             pods=pods,
             gateways=[pod for pod in this.pods.get(GATEWAY, ()) if not pod.terminating],
-            target=decided.target if decided else None,
+            target=target,
             bounds=bounds,
             now=this.now,
             deadline_s=self._settings.drain_deadline_s,
             window_s=self._settings.scale_down_window_s,
             wanted_elsewhere=this.waits_for_accelerators(),
+            writes_replicas=not (mode.delegated or held),
         )
         self._took(this, role, await scale_pool(self._kube, self._engines, request))
 
+    def _target(self, this: Pass, role: Role) -> RoleTarget | None:
+        decision = self._book.decision(this.key) if this.service.spec.autoscaling.mode.acts else None
+        decided = decision.roles.get(role) if decision else None
+        return decided.target if decided else None
+
+    def _publish(self, this: Pass, role: Role, replicas: int) -> None:
+        """The number for the metric: what the workload should have, or in Advisory mode what was decided."""
+        mode, decision = this.service.spec.autoscaling.mode, self._book.decision(this.key)
+        if mode.acts:
+            this.published[role] = replicas
+        elif mode is ScalingMode.ADVISORY and decision is not None and role in decision.roles:
+            this.published[role] = decision.roles[role].target.replicas
+
     def _took(self, this: Pass, role: Role, result: ScaleResult) -> None:
         this.stays[role] = result.stay
+        self._publish(this, role, result.replicas)
         this.pods[role.value] = list(result.pods)
         this.notes.extend(result.notes)
         this.busy = this.busy or result.busy
@@ -190,14 +218,16 @@ class Reconciler:
     def _observe(self, this: Pass, role: Role, pool: PoolState) -> None:
         self._book.observe(this.key, {**self._book.pools(this.key), role: pool})
 
-    async def _prune(self, this: Pass, actions: Actions) -> None:
+    async def _prune(self, this: Pass, prunes: Sequence[Prune]) -> None:
         roles = {role.value for role in this.service.spec.roles}
         old_ready = sum(pod.ready for role, pods in this.pods.items() if role not in roles | {GATEWAY} for pod in pods)
         facts = [*this.pool_facts().values(), this.gateway_facts()]
-        this.pending = prune_hold(actions.prune, facts, old_ready)
-        if this.pending:
-            return
-        for prune in actions.prune:
+        this.pending = prune_hold(prunes, facts, old_ready)
+        if not this.pending:
+            await self._delete(this, prunes)
+
+    async def _delete(self, this: Pass, prunes: Sequence[Prune]) -> None:
+        for prune in prunes:
             kind = lookup({"apiVersion": prune.ref.api_version, "kind": prune.ref.kind})
             try:
                 await self._kube.delete(kind, this.key.namespace, prune.ref.name, uid=prune.uid)
@@ -221,6 +251,7 @@ class Reconciler:
             capacity=self._book.capacity(this.key),
             pending=this.pending,
             stall=this.stall,
+            obstacle=this.actuators.obstacle,
         )
         after = compose(facts, this.before, this.now, capacity_due=due)
         for note in this.notes:
@@ -245,4 +276,5 @@ def desired_settings(settings: Settings) -> DesiredSettings:
         metrics_namespaces=settings.metrics_namespaces,
         drain_deadline_s=int(settings.drain_deadline_s),
         startup_deadline_s=settings.startup_deadline_s,
+        prometheus_url=settings.prometheus_url or "",
     )

@@ -1,5 +1,7 @@
 """The operator's own metrics. One object owns them, so that tests and two operators in one process stay apart."""
 
+from collections.abc import Mapping
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -9,6 +11,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from headrace.api.roles import Role
 from headrace.loops.keys import Key
 
 # A pass is LISTs and a few applies: milliseconds on a quiet API server, seconds on a loaded one, 30 s at its deadline.
@@ -85,7 +88,7 @@ class Metrics:
         self.ticks: dict[str, float] = {}  # the same, for the liveness check
         self.desired_replicas = Gauge(
             "headrace_desired_replicas",
-            "Replicas that the autoscaler wants for a role, also in the modes in which someone else writes them.",
+            "Replicas that a role's workload should have now, those that drain and still work included.",
             _ROLE,
             registry=registry,
         )
@@ -112,6 +115,12 @@ class Metrics:
         """A loop came round: liveness fails when one that has begun to tick stops."""
         self.ticks[loop] = now
         self.last_tick.labels(loop).set(now)
+
+    def desire(self, service: Key, replicas: Mapping[Role, int]) -> None:
+        """Publish what the workloads of a service should have. A role that is not named loses its series."""
+        self.desired_replicas.remove_by_labels({"namespace": service.namespace, "service": service.name})
+        for role, count in replicas.items():
+            self.desired_replicas.labels(*service, role.value).set(count)
 
     def forget(self, service: Key) -> None:
         """Drop every series of a deleted service."""

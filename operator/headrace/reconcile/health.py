@@ -8,6 +8,7 @@ from headrace.api.conditions import ConditionType as Type
 from headrace.api.pools import ScalingMode
 from headrace.api.roles import Role
 from headrace.autoscaler.decision import Decision, Reason
+from headrace.reconcile.actuators import Obstacle
 from headrace.reconcile.pods import PodView, Trouble
 
 ROLE_CONDITIONS = {Role.PREFILL: Type.PREFILL_READY, Role.DECODE: Type.DECODE_READY, Role.WORKER: Type.WORKER_READY}
@@ -108,9 +109,11 @@ def reconciling(pools: Sequence[PoolFacts], pending: str = "") -> Finding:
     return Finding(Type.RECONCILING, False, Why.SETTLED, "everything is as the spec asks for")
 
 
-def scaling(mode: ScalingMode, paused: bool, decision: Decision | None) -> list[Finding]:
+def scaling(
+    mode: ScalingMode, paused: bool, decision: Decision | None, obstacle: Obstacle | None = None
+) -> list[Finding]:
     """SignalsHealthy, ScalingActive and ScalingLimited."""
-    return [_signals(mode, decision), _active(mode, paused, decision), _limited(decision)]
+    return [_signals(mode, decision), _active(mode, paused, decision, obstacle), _limited(decision)]
 
 
 def _signals(mode: ScalingMode, decision: Decision | None) -> Finding:
@@ -121,17 +124,31 @@ def _signals(mode: ScalingMode, decision: Decision | None) -> Finding:
     return Finding(Type.SIGNALS_HEALTHY, health.healthy, health.reason, health.message)
 
 
-def _active(mode: ScalingMode, paused: bool, decision: Decision | None) -> Finding:
+def _active(mode: ScalingMode, paused: bool, decision: Decision | None, obstacle: Obstacle | None) -> Finding:
+    inactive = _inactive(mode, paused, obstacle)
+    if inactive is not None:
+        return inactive
+    kind = Type.SCALING_ACTIVE
+    if decision is None:
+        return Finding(kind, None, Why.STARTING, "no decision was taken yet")
+    if mode.delegated:
+        actuators = "HorizontalPodAutoscalers" if mode is ScalingMode.HPA else "ScaledObjects"
+        return Finding(kind, True, Why.DELEGATED, f"Headrace decides, its {actuators} write the replicas")
+    return Finding(kind, True, Why.ACTIVE, "Headrace sizes the pools")
+
+
+def _inactive(mode: ScalingMode, paused: bool, obstacle: Obstacle | None) -> Finding | None:
+    """What keeps decisions from being taken or carried out, the most particular first."""
     kind = Type.SCALING_ACTIVE
     if mode is ScalingMode.OFF:
         return Finding(kind, False, Why.SCALING_OFF, "spec.autoscaling.mode is Off: replicas stay as they are")
+    if obstacle is not None:
+        return Finding(kind, False, obstacle.reason, obstacle.message)
     if paused:
         return Finding(kind, False, Why.PAUSED, 'held by the annotation headrace.dev/paused: "true"')
     if mode is ScalingMode.ADVISORY:
         return Finding(kind, False, Why.ADVISORY, "spec.autoscaling.mode is Advisory: decisions are shown, not written")
-    if decision is None:
-        return Finding(kind, None, Why.STARTING, "no decision was taken yet")
-    return Finding(kind, True, Why.ACTIVE, "Headrace sizes the pools")
+    return None
 
 
 def _limited(decision: Decision | None) -> Finding:

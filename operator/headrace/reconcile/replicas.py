@@ -90,5 +90,15 @@ def scale_manifest(deployment: Manifest, replicas: int, scale: Scale, now: float
     }
 
 
+def release_patch(deployment: Manifest) -> Manifest | None:
+    """The merge patch that ends our word on the replicas and leaves the number alone; None where it is done.
+
+    Without the annotations, whatever number is found when Headrace takes over again is nobody's interference.
+    """
+    notes = deployment["metadata"].get("annotations") or {}
+    ours = [name for name in (WANTED, FLOOR, FLOOR_UNTIL) if name in notes]
+    return {"metadata": {"annotations": dict.fromkeys(ours)}} if ours else None
+
+
 def _count(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdecimal() else None

@@ -10,6 +10,7 @@ from headrace.api.roles import Role
 from headrace.api.status import CapacityFigure, DecisionRecord, InferenceServiceStatus, RoleStatus, TargetChange
 from headrace.api.v1alpha1 import InferenceService
 from headrace.autoscaler.decision import Decision
+from headrace.reconcile.actuators import Obstacle
 from headrace.reconcile.health import (
     ROLE_CONDITIONS,
     Finding,
@@ -26,7 +27,6 @@ from headrace.reconcile.records import capacity_figures, decision_record, recent
 _FIGURES_IN_MESSAGE = {
     ConditionType.SIGNALS_HEALTHY.value,
     ConditionType.SCALING_LIMITED.value,
-    ConditionType.SCALING_ACTIVE.value,
 }
 
 
@@ -50,6 +50,7 @@ class Facts:
     capacity: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
     pending: str = ""  # what of this pass is still to be done
     stall: Stall | None = None
+    obstacle: Obstacle | None = None  # what keeps decisions from being carried out
 
 
 def compose(facts: Facts, before: InferenceServiceStatus, now: float, *, capacity_due: bool) -> InferenceServiceStatus:
@@ -71,7 +72,7 @@ def compose(facts: Facts, before: InferenceServiceStatus, now: float, *, capacit
         pending,
         _stalled(facts.stall),
         *parts,
-        *scaling(service.spec.autoscaling.mode, service.paused, facts.decision),
+        *scaling(service.spec.autoscaling.mode, service.paused, facts.decision, facts.obstacle),
     ]
     capacity = capacity_figures(facts.capacity) or before.capacity
     record, changes = _decision(facts.decision, before)

@@ -33,12 +33,31 @@ def news(before: InferenceServiceStatus, after: InferenceServiceStatus) -> list[
         old, new = find_condition(before.conditions, kind), find_condition(after.conditions, kind)
         if new is not None and _is_news(old, new, bad):
             found.append(News(new.reason, f"{new.type}={new.status}: {new.message}", new.status is bad))
+    found += _actuators(before, after)
     known = len(before.recent_decisions)
     fresh = len(after.recent_decisions) - known if not known else _fresh(before, after)
     for change in after.recent_decisions[:fresh]:
         text = f"{change.role} {change.from_replicas} -> {change.to_replicas}: {change.message}"
         found.append(News(change.reason, text, warning=False))
     return found
+
+
+# Of ScalingActive: that an actuator is in the way, or no longer. A mode that somebody chose is no news.
+_OBSTACLES = {
+    ConditionReason.ACTUATOR_CONFLICT.value,
+    ConditionReason.ACTUATOR_MISSING.value,
+    ConditionReason.ACTUATOR_FAILING.value,
+}
+
+
+def _actuators(before: InferenceServiceStatus, after: InferenceServiceStatus) -> list[News]:
+    old = find_condition(before.conditions, ConditionType.SCALING_ACTIVE)
+    new = find_condition(after.conditions, ConditionType.SCALING_ACTIVE)
+    was = old.reason if old is not None and old.reason in _OBSTACLES else ""
+    if new is None or new.reason == was or not (was or new.reason in _OBSTACLES):
+        return []
+    text = f"{new.type}={new.status}: {new.message}"
+    return [News(new.reason, text, warning=new.reason in _OBSTACLES)]
 
 
 # What every new service goes through: worth an Event only when it happens to one that was well.

@@ -110,11 +110,11 @@ class World:
 
     def restart(self) -> None:
         """A new operator process: nothing in memory is left."""
-        self.book, self.pods = DecisionBook(), PodStore()
+        self.book, self.pods, self.metrics = DecisionBook(), PodStore(), Metrics()
         self.mortal = MortalKube(self.kube)
         recorder = EventRecorder(self.mortal, self.clock, "test")
         self.reconciler = Reconciler(
-            self.mortal, self.settings, self.clock, self.book, self.pods, recorder, Metrics(), engines=self.engines
+            self.mortal, self.settings, self.clock, self.book, self.pods, recorder, self.metrics, engines=self.engines
         )
 
     async def apply(self, name: str = "chat", **changes: Any) -> Manifest:

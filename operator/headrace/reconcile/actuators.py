@@ -1,0 +1,138 @@
+"""Who writes the replicas of a pool: exactly one of Headrace, the actuator that it made, and somebody else's."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from headrace.api.conditions import ConditionReason
+from headrace.api.pools import ScalingMode
+from headrace.api.roles import Role
+from headrace.api.v1alpha1 import InferenceService
+from headrace.desired.names import pool_name
+from headrace.reconcile.diff import Ref, controlled_by
+from headrace.reconcile.fields import Manifest
+
+HPA, SCALED_OBJECT = "HorizontalPodAutoscaler", "ScaledObject"
+ACTUATORS = frozenset({HPA, SCALED_OBJECT})
+# The conditions by which the two say that they can't scale.
+_HEALTH = {HPA: ("AbleToScale", "ScalingActive"), SCALED_OBJECT: ("Ready",)}
+
+Rivals = Mapping[Role, tuple[Ref, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What keeps decisions from being carried out: a reason of ScalingActive, and a sentence with the mend."""
+
+    reason: ConditionReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Actuators:
+    """What a pass found out about the actuators of a service's pools."""
+
+    rivals: Rivals = field(default_factory=dict)
+    leaving: frozenset[Role] = frozenset()  # pools whose actuator of ours is no longer wanted and not gone yet
+    obstacle: Obstacle | None = None
+
+    def held(self, role: Role) -> bool:
+        """Whether something else may still write the replicas of the role."""
+        return role in self.rivals or role in self.leaving
+
+
+def is_actuator(manifest: Manifest) -> bool:
+    """Whether the object writes replicas of another one."""
+    return manifest["kind"] in ACTUATORS
+
+
+def find_rivals(service: InferenceService, actuators: Sequence[Manifest]) -> Rivals:
+    """Somebody else's actuators by the role whose Deployment they size.
+
+    `actuators`: all of the namespace. A HorizontalPodAutoscaler that KEDA made for a ScaledObject of ours is ours.
+    """
+    ours = {service.uid} | {a["metadata"]["uid"] for a in actuators if controlled_by(a, service.uid)}
+    pools = {pool_name(service, role): role for role in service.spec.roles}
+    found: dict[Role, list[Ref]] = {}
+    for actuator in actuators:
+        role = pools.get(_target(actuator))
+        if role is not None and not any(controlled_by(actuator, uid) for uid in ours):
+            found.setdefault(role, []).append(Ref.of(actuator))
+    return {role: tuple(sorted(refs)) for role, refs in found.items()}
+
+
+def without_conflicts(service: InferenceService, desired: Iterable[Manifest], rivals: Rivals) -> list[Manifest]:
+    """The wanted manifests less our own actuators of pools that somebody else's sizes: two would undo each other."""
+    taken = {pool_name(service, role) for role in rivals}
+    return [m for m in desired if not (is_actuator(m) and m["metadata"]["name"] in taken)]
+
+
+def find_leaving(
+    service: InferenceService, wanted: Iterable[Manifest], observed: Iterable[Manifest]
+) -> frozenset[Role]:
+    """Pools that an actuator of ours still sizes although it is not wanted any more."""
+    refs = {Ref.of(manifest) for manifest in wanted}
+    names = {
+        obj["metadata"]["name"]
+        for obj in observed
+        if is_actuator(obj) and Ref.of(obj) not in refs and controlled_by(obj, service.uid)
+    }
+    return frozenset(role for role in service.spec.roles if pool_name(service, role) in names)
+
+
+def judge(
+    service: InferenceService, rivals: Rivals, observed: Iterable[Manifest], *, keda: bool, prometheus: bool
+) -> Obstacle | None:
+    """What keeps the mode from working. `keda`: KEDA's kind is served. `prometheus`: its address is known."""
+    mode = service.spec.autoscaling.mode
+    if mode.acts and rivals:
+        return _conflict(service, rivals)
+    if mode is ScalingMode.KEDA and not keda:
+        return Obstacle(
+            ConditionReason.ACTUATOR_MISSING,
+            "the CustomResourceDefinition scaledobjects.keda.sh is not installed: install KEDA, or set "
+            "spec.autoscaling.mode to HPA or Internal",
+        )
+    if mode is ScalingMode.KEDA and not prometheus:
+        return Obstacle(
+            ConditionReason.ACTUATOR_MISSING,
+            "KEDA reads the decided replicas from Prometheus, whose address the operator was not told: set "
+            "HEADRACE_PROMETHEUS_URL, or set spec.autoscaling.mode to HPA or Internal",
+        )
+    return _failing(service, observed) if mode.delegated else None
+
+
+def _conflict(service: InferenceService, rivals: Rivals) -> Obstacle:
+    parts = [
+        f"{' and '.join(map(str, refs))} {'sizes' if len(refs) == 1 else 'size'} Deployment/{pool_name(service, role)}"
+        for role, refs in rivals.items()
+    ]
+    return Obstacle(
+        ConditionReason.ACTUATOR_CONFLICT,
+        f"{'; '.join(parts)}: Headrace leaves its replicas alone until that is gone; delete it, or set "
+        "spec.autoscaling.mode to Off",
+    )
+
+
+def _failing(service: InferenceService, observed: Iterable[Manifest]) -> Obstacle | None:
+    """An actuator of ours that says it can't scale. One that has not said anything yet is given its time."""
+    for obj in observed:
+        if not is_actuator(obj) or not controlled_by(obj, service.uid):
+            continue
+        conditions = {c["type"]: c for c in (obj.get("status") or {}).get("conditions") or ()}
+        for kind in _HEALTH[obj["kind"]]:
+            condition = conditions.get(kind, {})
+            if condition.get("status") == "False":
+                plural = "hpa" if obj["kind"] == HPA else "scaledobject"
+                return Obstacle(
+                    ConditionReason.ACTUATOR_FAILING,
+                    f"{Ref.of(obj)} can't scale ({condition.get('reason') or kind}): "
+                    f"kubectl describe {plural} {obj['metadata']['name']}",
+                )
+    return None
+
+
+def _target(actuator: Manifest) -> str:
+    """The Deployment that an actuator sizes; empty for another kind. KEDA's default is a Deployment."""
+    ref = (actuator.get("spec") or {}).get("scaleTargetRef") or {}
+    is_deployment = ref.get("kind", "Deployment") == "Deployment"
+    return str(ref.get("name", "")) if is_deployment and ref.get("apiVersion", "apps/v1").startswith("apps/") else ""
