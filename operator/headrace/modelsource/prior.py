@@ -24,8 +24,19 @@ async def prior(spec: InferenceServiceSpec) -> CapacityModel:
         chunk_tokens=spec.engine.chunked_prefill_size or 8192,  # SGLang's own default on large chips
         max_running=spec.engine.max_running_requests or 256,  # the capacity model's default
     )
+    model = _with_sleep(model, spec.engine.slow_down_seconds or 0.0)
     tokens = spec.kv_cache.capacity_tokens
     return model if tokens is None else replace(model, kv_capacity_tokens=float(tokens))
+
+
+def _with_sleep(model: CapacityModel, sleep_s: float) -> CapacityModel:
+    """The engine sleeps that long before each step, prefill or decode, whatever is in it: known, not to be learnt."""
+    steps = replace(
+        model.steps,
+        prefill_base_s=model.steps.prefill_base_s + sleep_s,
+        decode_base_s=model.steps.decode_base_s + sleep_s,
+    )
+    return replace(model, prior_steps=steps, steps=steps)
 
 
 def basis_of(spec: InferenceServiceSpec) -> tuple[Any, ...]:
