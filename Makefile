@@ -44,6 +44,10 @@ e2e: ## The end-to-end subset on the embedded Kubernetes (at most six real engin
 e2e-full: setup ## Every end-to-end scenario, with real engines throughout (about an hour on two cores)
 	HEADRACE_E2E_REAL_ENGINES=1 $(PYTEST) e2e/scenarios --timeout 1800
 
+.PHONY: e2e-hpa
+e2e-hpa: setup ## Mode HPA on the real HorizontalPodAutoscaler controller (builds prometheus-adapter once: 2.5 minutes)
+	HEADRACE_E2E_HPA=1 $(PYTEST) e2e/scenarios/test_hpa.py -s
+
 .PHONY: update
 update: ## Regenerate what is generated: CRD, API reference, golden manifests; format the code
 	$(RUN) headrace crd update

@@ -1,5 +1,6 @@
 """One cluster for every scenario; one operator for those that do not kill it."""
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
@@ -28,7 +29,8 @@ _ports = count(18081)
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """The embedded Kubernetes with Prometheus, the CRD, and the operator's RBAC (its Deployment scaled to none)."""
-    with Cluster("e2e") as up:
+    # Another name lets two runs live side by side on one machine.
+    with Cluster(os.environ.get("HEADRACE_E2E_CLUSTER", "e2e")) as up:
         up.up(prometheus=True)
         up.kubectl("apply", "--server-side", "-k", str(ROOT / "crds"))
         up.kubectl("apply", "--server-side", "-k", str(ROOT / "charts/operator"))

@@ -35,6 +35,7 @@ class Tool:
     module: str
     package: str
     tags: str = ""
+    released: bool = True  # False: its project publishes no program, only images
 
     @property
     def pins(self) -> Path:
@@ -80,6 +81,14 @@ PROMETHEUS = Tool(
     "github.com/prometheus/prometheus/cmd/prometheus",
     tags="remove_all_sd,enable_kubernetes_sd,netgo",
 )
+# Only for HorizontalPodAutoscalers that follow a metric of Prometheus: made when it is asked for (2.5 minutes).
+PROMETHEUS_ADAPTER = Tool(
+    "prometheus-adapter",
+    "prometheus-adapter",
+    "sigs.k8s.io/prometheus-adapter",
+    "sigs.k8s.io/prometheus-adapter/cmd/adapter",
+    released=False,
+)
 ALL = (ETCD, *KUBERNETES, PROMETHEUS)
 
 
@@ -107,7 +116,7 @@ def ensure(tools: Sequence[Tool], report: Report) -> dict[str, Path]:
 def _obtain(tool: Tool, folder: Path, report: Report, position: str) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix=f".{tool.name}-") as scratch:
         program = Path(scratch) / tool.name
-        if downloads.reachable():
+        if tool.released and downloads.reachable():
             with report.step(f"downloading {tool.name} {tool.version} ({position})"):
                 downloaded = downloads.fetch(tool.name, tool.version, program)
         else:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from headrace_cluster import binaries, checks, external, readiness
+from headrace_cluster import adapter, binaries, checks, external, readiness
 from headrace_cluster import prometheus as prom
 from headrace_cluster.addresses import Plan
 from headrace_cluster.api import Api
@@ -142,6 +142,25 @@ class Cluster:
         external.attach(context, self.kubeconfig, kubectl)
         write_record(self.layout, Record(index=None, usable=True, kube_context=context))
         return self
+
+    def serve_external_metrics(self, rules: Path) -> None:
+        """Serve external.metrics.k8s.io from Prometheus by `rules` (prometheus-adapter's configuration).
+
+        Builds the adapter if it is not cached. Returns when the API server reaches it.
+        """
+        prometheus_url = self.prometheus_url
+        program = binaries.ensure([binaries.PROMETHEUS_ADAPTER], self._report)[binaries.PROMETHEUS_ADAPTER.name]
+        api = self.api()
+        for path, manifest in adapter.manifests(self.layout):
+            api.apply(path, manifest)
+        process = adapter.component(program, self.layout, rules.absolute(), prometheus_url)
+        self._node.request("start", name=process.name, argv=process.argv)
+        readiness.wait(
+            "the external metrics API",
+            lambda: adapter.available(api.get(adapter.API_SERVICE)),
+            self._node,
+            self.layout,
+        )
 
     # ---- use
 

@@ -121,6 +121,7 @@ CLIENTS: dict[str, tuple[str, str | None]] = {
     "proxy": ("system:kube-proxy", None),
     "dns": ("headrace-dns", None),
     "prometheus": ("headrace-prometheus", None),
+    "metrics-adapter": ("headrace-metrics-adapter", None),
     "apiserver-kubelet": ("kube-apiserver-kubelet-client", "system:masters"),
 }
 
@@ -136,6 +137,8 @@ def write_all(folder: Path, node: str, server: str, addresses: Sequence[IPv4Addr
     hosts = ("localhost", "kubernetes", "kubernetes.default", service, f"{service}.cluster.local")
     loopback = IPv4Address("127.0.0.1")
     issue(ca, "kube-apiserver", hosts=hosts, addresses=(loopback, *addresses)).write(folder, "apiserver")
+    adapter = "metrics-adapter"
+    issue(ca, adapter, hosts=(f"{adapter}.kube-system.svc",)).write(folder, f"{adapter}-server")
     clients = {**CLIENTS, "kubelet": (f"system:node:{node}", "system:nodes")}
     for name, (common_name, organization) in clients.items():
         issue(ca, common_name, organization=organization).write(folder, name)

@@ -9,7 +9,7 @@ from headrace_cluster import images
 
 POLICY = "headrace-environment"
 _ADMISSION = "admissionregistration.k8s.io/v1"
-_RBAC = "rbac.authorization.k8s.io/v1"
+RBAC = "rbac.authorization.k8s.io/v1"
 _FORMS = (images.PREFIX, f"docker.io/{images.PREFIX}")
 
 
@@ -81,16 +81,17 @@ def _environment_policy(folders: Sequence[Path]) -> dict[str, Any]:
 
 def _role(name: str, rules: Sequence[Mapping[str, Sequence[str]]]) -> tuple[str, dict[str, Any]]:
     return (
-        f"/apis/{_RBAC}/clusterroles",
-        {"apiVersion": _RBAC, "kind": "ClusterRole", "metadata": {"name": name}, "rules": list(rules)},
+        f"/apis/{RBAC}/clusterroles",
+        {"apiVersion": RBAC, "kind": "ClusterRole", "metadata": {"name": name}, "rules": list(rules)},
     )
 
 
-def _binding(name: str, role: str, user: str) -> tuple[str, dict[str, Any]]:
+def user_binding(name: str, role: str, user: str) -> tuple[str, dict[str, Any]]:
+    """A ClusterRoleBinding of one user, with its collection's path."""
     return (
-        f"/apis/{_RBAC}/clusterrolebindings",
+        f"/apis/{RBAC}/clusterrolebindings",
         {
-            "apiVersion": _RBAC,
+            "apiVersion": RBAC,
             "kind": "ClusterRoleBinding",
             "metadata": {"name": name},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
@@ -111,7 +112,7 @@ def manifests(folders: Sequence[Path]) -> list[tuple[str, dict[str, Any]]]:
     return [
         (f"/apis/{_ADMISSION}/mutatingadmissionpolicies", _environment_policy(folders)),
         (f"/apis/{_ADMISSION}/mutatingadmissionpolicybindings", binding),
-        _binding("headrace-proxy", "system:node-proxier", "system:kube-proxy"),
+        user_binding("headrace-proxy", "system:node-proxier", "system:kube-proxy"),
         _role(
             "headrace-dns",
             [
@@ -119,9 +120,9 @@ def manifests(folders: Sequence[Path]) -> list[tuple[str, dict[str, Any]]]:
                 {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
             ],
         ),
-        _binding("headrace-dns", "headrace-dns", "headrace-dns"),
+        user_binding("headrace-dns", "headrace-dns", "headrace-dns"),
         _role("headrace-prometheus", [{"apiGroups": [""], "resources": ["pods"], "verbs": read}]),
-        _binding("headrace-prometheus", "headrace-prometheus", "headrace-prometheus"),
+        user_binding("headrace-prometheus", "headrace-prometheus", "headrace-prometheus"),
     ]
 
 

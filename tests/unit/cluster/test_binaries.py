@@ -9,7 +9,7 @@ from headrace_cluster import binaries, downloads
 from headrace_cluster.errors import ClusterError
 from headrace_cluster.report import Report
 
-TOOLS = [binaries.ETCD, *binaries.KUBERNETES, binaries.PROMETHEUS]
+TOOLS = [binaries.ETCD, *binaries.KUBERNETES, binaries.PROMETHEUS, binaries.PROMETHEUS_ADAPTER]
 
 
 @pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: str(tool.name))
