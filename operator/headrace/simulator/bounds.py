@@ -1,19 +1,21 @@
-"""Bounds that stand beside every policy: static in hindsight, the feasible clairvoyant, and the load scale they set."""
+"""Bounds that stand beside every policy: static in hindsight and the feasible clairvoyant."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from headrace.api.roles import Role
 from headrace.simulator.cell import Cell, mean_need, run_cell
-from headrace.simulator.clairvoyant import ClairvoyantPolicy, needs
+from headrace.simulator.clairvoyant import ClairvoyantPolicy, Floats, needs
 from headrace.simulator.request import Arrival
 from headrace.simulator.results import MissBudget, RunResult, Slo
 from headrace.simulator.static_policy import StaticPolicy
 
-FACTOR_STEPS = 6  # bisections of the clairvoyant's factor between 0.5 and 4: to within 5 %
-FACTORS = (0.5, 4.0)
-SCALE_ROUNDS = 6  # each round costs one search of the static fleet
+FACTOR_STEP = 1.25  # between two tries of the clairvoyant's factor until the least one is enclosed
+FACTOR_PRECISION = 1.03  # how closely it is then found: replicas are whole, so less makes no other schedule
+MOST_FACTOR = 3.0  # three times the need is dearer than any static fleet: what misses then, misses at the start
+LEAST_FACTOR = 0.2  # a fleet that attains the target with this is at its lower bounds throughout
+MISS_SHARES = (1.0, 0.4)  # of the misses granted to every slot: even, or most of them kept for the worst slots
 GUESS = 1.25  # static fleets need more than their mean load; the search starts here
 
 Counts = tuple[int, ...]
@@ -91,7 +93,7 @@ def _changed(counts: Counts, index: int, by: int) -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class Clairvoyant:
-    """The clairvoyant's cheapest run that reaches the target, or its dearest when none does."""
+    """The clairvoyant's cheapest run that reaches the target, or the one that came nearest when none does."""
 
     factor: float
     result: RunResult
@@ -101,52 +103,51 @@ class Clairvoyant:
 def clairvoyant(
     cell: Cell, arrivals: Sequence[Arrival], horizon_s: float, slo: Slo, target: float, *, initial: Mapping[Role, int]
 ) -> Clairvoyant:
-    """The least common factor on the needs of all slots and roles with which the simulated attainment is `target`."""
-    need = needs(cell.profile, cell.topology, arrivals, horizon_s, slo.tpot_s)
+    """The least common factor on the needs of all slots and roles with which the simulated attainment is `target`.
 
-    def run(factor: float) -> RunResult:
-        return run_cell(cell, ClairvoyantPolicy(need, factor, cell.delay_s), arrivals, horizon_s, initial)
-
-    low, high = FACTORS
-    best = run(high)
-    if best.attainment(slo) < target:
-        return Clairvoyant(high, best, reached=False)
-    for _ in range(FACTOR_STEPS):
-        middle = 0.5 * (low + high)
-        found = run(middle)
-        if found.attainment(slo) >= target:
-            high, best = middle, found
-        else:
-            low = middle
-    return Clairvoyant(high, best, reached=True)
-
-
-def scale_for(
-    cell: Cell,
-    load: Callable[[float], Sequence[Arrival]],
-    horizon_s: float,
-    slo: Slo,
-    *,
-    target: float = 0.95,
-    replicas: int = 16,
-) -> tuple[float, Static]:
-    """The load factor at which static in hindsight needs `replicas` in all, and that static fleet.
-
-    `load(factor)` gives the scaled arrivals. Proportional steps from the mean load; the nearest found is returned when
-    no factor gives exactly `replicas`, as happens where replicas come in steps of two.
+    The needs are those that leave the target's share of misses, and a part of it, to every slot; the cheaper of the two
+    schedules counts. It is feasible from `initial` replicas, so where the first minutes alone cost the target it is
+    dear or not reached at all, and static in hindsight, which begins with its own replicas, is the lower bound.
     """
-    roomy = replace(cell, maximum=max(cell.maximum, 4 * replicas))
-    mean = sum(mean_need(cell.profile, cell.topology, load(1.0), horizon_s).values())
-    factor = replicas / (GUESS * max(mean, 1e-9))
-    best: tuple[float, Static] | None = None
-    guess: Counts | None = None
-    for _ in range(SCALE_ROUNDS):
-        found = static_in_hindsight(roomy, load(factor), horizon_s, slo, target, guess=guess)
-        if best is None or abs(found.total - replicas) < abs(best[1].total - replicas):
-            best = factor, found
-        if found.total == replicas:
-            break
-        factor *= replicas / found.total
-        guess = tuple(round(count * replicas / found.total) for count in found.replicas.values())
-    assert best is not None  # noqa: S101 - at least one round was made
-    return best
+    found = [
+        _least_factor(
+            cell, needs(cell.profile, cell.topology, arrivals, horizon_s, slo, share * (1.0 - target)), arrivals,
+            horizon_s, slo, target, initial,
+        )
+        for share in MISS_SHARES
+    ]  # fmt: skip
+    return min(found, key=lambda made: (not made.reached, made.result.gpu_hours))
+
+
+def _least_factor(  # noqa: PLR0917 - one search, called in one place
+    cell: Cell, need: Mapping[Role, Floats], arrivals: Sequence[Arrival], horizon_s: float, slo: Slo, target: float,
+    initial: Mapping[Role, int],
+) -> Clairvoyant:  # fmt: skip
+    """Steps from 1 until the least factor is enclosed, then bisection. Runs that miss too often are given up early."""
+    misses = int((1.0 - target) * len(arrivals))
+
+    def run(factor: float, budget: MissBudget | None) -> RunResult:
+        policy = ClairvoyantPolicy(need, factor, cell.delay_s)
+        return run_cell(cell, policy, arrivals, horizon_s, initial, budget=budget)
+
+    low, high, factor = 0.0, math.inf, 1.0
+    best: tuple[float, RunResult] | None = None
+    while high > LEAST_FACTOR and (low <= 0.0 or high / low > FACTOR_PRECISION):
+        result = run(factor, MissBudget(slo, misses))
+        if not result.gave_up and result.attainment(slo) >= target:
+            high = factor
+            if best is None or result.gpu_hours < best[1].gpu_hours:
+                best = factor, result
+        elif factor >= MOST_FACTOR:
+            return Clairvoyant(factor, run(factor, None), reached=False)
+        else:
+            low = factor
+        factor = _next(low, high)
+    assert best is not None  # noqa: S101 - the loop ends with a factor that reached the target
+    return Clairvoyant(*best, reached=True)
+
+
+def _next(low: float, high: float) -> float:
+    if math.isinf(high):
+        return min(low * FACTOR_STEP, MOST_FACTOR)
+    return math.sqrt(low * high) if low > 0.0 else high / FACTOR_STEP

@@ -1,10 +1,11 @@
 import numpy as np
 
 from headrace.api.roles import Role
-from headrace.simulator.bounds import clairvoyant, scale_for, static_in_hindsight
+from headrace.autoscaler.signals import Signals
+from headrace.simulator.bounds import clairvoyant, static_in_hindsight
 from headrace.simulator.cell import Cell, run_cell
-from headrace.simulator.clairvoyant import needs
-from headrace.simulator.load import scale
+from headrace.simulator.clairvoyant import ClairvoyantPolicy, needs
+from headrace.simulator.fleet import EPOCH
 from headrace.simulator.profiles import profile
 from headrace.simulator.request import Arrival
 from headrace.simulator.results import Slo
@@ -36,7 +37,7 @@ def test_one_replica_less_than_static_in_hindsight_misses_the_target() -> None:
 
 
 def test_the_clairvoyant_reaches_the_target_for_less_than_the_static_fleet() -> None:
-    load = waves(480.0, 90.0)
+    load = waves(480.0, 60.0)
     static = static_in_hindsight(CELL, load, 480.0, Slo(), 0.95)
     found = clairvoyant(CELL, load, 480.0, Slo(), 0.95, initial=static.replicas)
     assert found.reached
@@ -50,16 +51,44 @@ def test_an_out_of_reach_target_is_reported_as_such() -> None:
     assert not found.reached
 
 
-def test_the_scale_search_ends_at_the_asked_for_number_of_replicas() -> None:
-    base = waves(240.0, 10.0)
-    factor, found = scale_for(CELL, lambda f: list(scale(base, f, np.random.default_rng(1))), 240.0, Slo(), replicas=6)
-    assert factor > 1.0
-    assert abs(found.total - 6) <= 1
+def test_a_target_that_the_start_alone_costs_is_reported_as_such() -> None:
+    load = waves(240.0, 90.0)
+    late = Cell(LLAMA, delay_s=120.0, maximum=16)
+    found = clairvoyant(late, load, 240.0, Slo(), 0.95, initial=dict.fromkeys((Role.PREFILL, Role.DECODE), 1))
+    assert not found.reached
+    assert not found.result.gave_up  # its figures cover the whole load
 
 
-def test_needs_are_the_work_of_the_slots() -> None:
+def test_a_load_that_the_smallest_fleet_carries_ends_the_search() -> None:
+    load = [Arrival(5.0 * i, 1000, 20) for i in range(24)]
+    found = clairvoyant(CELL, load, 120.0, Slo(), 0.95, initial=dict.fromkeys((Role.PREFILL, Role.DECODE), 1))
+    assert found.reached
+    assert found.result.actions == 0
+
+
+def test_without_chance_prefill_needs_its_work_and_decode_what_is_alive() -> None:
     load = [Arrival(0.5 * i, 2000, 200) for i in range(240)]
-    need = needs(LLAMA, "disaggregated", load, 120.0, 0.05)
-    busy = 2000 * LLAMA.times.busy.token_s + 0.5 * LLAMA.times.busy.context_s * 2000**2
-    assert np.allclose(need[Role.PREFILL], 2.0 * busy)
-    assert need[Role.DECODE][0] < need[Role.DECODE][2]  # streams live for 9 s: the first slot fills up
+    need = needs(LLAMA, "disaggregated", load, 120.0, Slo(), 0.0)
+    times = LLAMA.times
+    each = (times.busy.token_s + times.transfer.token_s) * 2000 + 0.5 * times.busy.context_s * 2000**2
+    assert np.allclose(need[Role.PREFILL][2:], 2.0 * each, rtol=0.05)  # a minute of work over a minute and the budget
+    assert need[Role.DECODE][0] <= need[Role.DECODE][2]  # the first slot fills up
+    worker = needs(LLAMA, "aggregated", load, 120.0, Slo(), 0.0)[Role.WORKER]
+    assert (worker > need[Role.DECODE]).all()
+
+
+def test_a_burst_inside_a_slot_needs_more_than_the_slots_mean_and_a_longer_objective_less() -> None:
+    load = [Arrival(10.0 + 0.01 * i, 2000, 20) for i in range(300)]  # 300 prompts within 3 s, then nothing
+    each = LLAMA.times.busy.token_s * 2000
+    burst = needs(LLAMA, "disaggregated", load, 30.0, Slo(), 0.0)[Role.PREFILL][0]
+    assert burst > 3.0 * 300 * each / 30.0
+    assert burst > needs(LLAMA, "disaggregated", load, 30.0, Slo(ttft_s=6.0), 0.0)[Role.PREFILL][0]
+    assert burst > needs(LLAMA, "disaggregated", load, 30.0, Slo(), 0.3)[Role.PREFILL][0]
+
+
+def test_the_schedule_starts_a_delay_ahead_and_bridges_gaps_that_are_shorter() -> None:
+    need = {Role.PREFILL: np.array([1.0, 4.0, 1.0, 1.0, 1.0, 3.0, 1.0, 1.0])}
+    policy = ClairvoyantPolicy(need, 1.0, delay_s=55.0)
+    signals = Signals("x/y", EPOCH, (), {})
+    wanted = [policy.decide(signals, EPOCH + at)[Role.PREFILL].replicas for at in (0.0, 31.0, 61.0, 91.0, 151.0, 181.0)]
+    assert wanted == [4, 4, 1, 3, 3, 1]
