@@ -176,6 +176,7 @@ class AutoscaleLoop:
         if course is None:
             self._courses.pop(key, None)  # its memory would be old when the service comes back: nothing scales on that
             self._book.withdraw(key)
+            self._metrics.decided.forget(key)
             return None
         if not set(course.service.spec.roles) <= self._book.pools(key).keys():
             return None  # its pools do not exist yet, or no pass has seen them since our start
@@ -216,7 +217,8 @@ class AutoscaleLoop:
         decision = replace(made.decision, health=_health(made.decision.health, snapshot, subject))
         capacity = capacity_view(course.service.spec.roles, made.model, made.memory)
         self._book.record(key, decision, capacity)
-        self._measure(key, decision)
+        self._metrics.measure(key, decision)
+        self._metrics.decided.publish(key, limits, made)
         log.info("decision", **to_record(decision))
         if course.news(decision, capacity, now):
             self._enqueue(key)
@@ -248,17 +250,6 @@ class AutoscaleLoop:
             restart_hold_s=settings.restart_hold_s,
             max_starting=max(0, most - starting_elsewhere),
         )
-
-    def _measure(self, key: Key, decision: Decision) -> None:
-        metrics = self._metrics
-        for role, part in decision.roles.items():
-            labels = (*key, role.value)
-            metrics.decisions.labels(*labels, part.reason.value).inc()
-            for state, count in (("serving", part.serving), ("starting", part.starting), ("draining", part.draining)):
-                metrics.replicas.labels(*labels, state).set(count)
-        health = decision.health
-        for state, count in (("fresh", health.fresh), ("stale", health.stale), ("missing", health.missing)):
-            metrics.signal_pods.labels(*key, state).set(count)
 
 
 def _starting(subject: Subject) -> int:

@@ -12,7 +12,9 @@ from prometheus_client import (
 )
 
 from headrace.api.roles import Role
+from headrace.autoscaler.decision import Decision
 from headrace.loops.keys import Key
+from headrace.observability.decisions import DecisionMetrics
 
 # A pass is LISTs and a few applies: milliseconds on a quiet API server, seconds on a loaded one, 30 s at its deadline.
 RECONCILE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -110,6 +112,7 @@ class Metrics:
             (*_ROLE, "reason"),
             registry=registry,
         )
+        self.decided = DecisionMetrics(registry)
 
     def ticked(self, loop: str, now: float) -> None:
         """A loop came round: liveness fails when one that has begun to tick stops."""
@@ -122,8 +125,20 @@ class Metrics:
         for role, count in replicas.items():
             self.desired_replicas.labels(*service, role.value).set(count)
 
+    def measure(self, service: Key, decision: Decision) -> None:
+        """Publish what a decision saw, and count its reasons."""
+        for role, part in decision.roles.items():
+            labels = (*service, role.value)
+            self.decisions.labels(*labels, part.reason.value).inc()
+            for state, count in (("serving", part.serving), ("starting", part.starting), ("draining", part.draining)):
+                self.replicas.labels(*labels, state).set(count)
+        health = decision.health
+        for state, count in (("fresh", health.fresh), ("stale", health.stale), ("missing", health.missing)):
+            self.signal_pods.labels(*service, state).set(count)
+
     def forget(self, service: Key) -> None:
         """Drop every series of a deleted service."""
         labels = {"namespace": service.namespace, "service": service.name}
         for family in (self.desired_replicas, self.replicas, self.signal_pods, self.decisions):
             family.remove_by_labels(labels)
+        self.decided.forget(service)

@@ -2,6 +2,7 @@
 
 from prometheus_client import generate_latest
 
+from headrace.api.roles import Role
 from headrace.loops.keys import Key
 from headrace.observability.metrics import Metrics
 
@@ -27,6 +28,16 @@ def test_a_forgotten_service_leaves_no_series_and_others_keep_theirs() -> None:
     text = generate_latest(metrics.registry).decode()
     assert 'service="chat"' not in text
     assert text.count('service="mail"') >= 4
+
+
+def test_desired_replicas_are_those_of_the_roles_that_a_service_has_now() -> None:
+    metrics = Metrics()
+    metrics.desire(Key("default", "mail"), {Role.WORKER: 5})
+    metrics.desire(Key("default", "chat"), {Role.PREFILL: 2, Role.DECODE: 3})
+    metrics.desire(Key("default", "chat"), {Role.WORKER: 1})
+    (family,) = (f for f in metrics.registry.collect() if f.name == "headrace_desired_replicas")
+    found = {(s.labels["service"], s.labels["role"]): s.value for s in family.samples}
+    assert found == {("mail", "worker"): 5, ("chat", "worker"): 1}
 
 
 def test_two_operators_in_one_process_do_not_share_metrics() -> None:

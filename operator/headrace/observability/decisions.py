@@ -1,0 +1,88 @@
+"""Metrics of what was decided and from which bounds and capacity: `headrace replay --from prometheus` reads them."""
+
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from headrace.autoscaler.capacity import CapacityModel
+from headrace.autoscaler.figures import capacity_figures, limit_figures
+from headrace.autoscaler.limits import Limits
+from headrace.autoscaler.memory import startup_s
+from headrace.autoscaler.plan import Plan
+from headrace.loops.keys import Key
+
+_SERVICE = ("namespace", "service")
+_ROLE = (*_SERVICE, "role")
+
+
+class DecisionMetrics:
+    """The latest decision of each service in numbers: some 50 series for one with prefill and decode."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.target = Gauge(
+            "headrace_target_replicas",
+            "Replicas that the autoscaler decided for, without those that drain.",
+            _ROLE,
+            registry=registry,
+        )
+        self.need = Gauge(
+            "headrace_need_replicas",
+            "Replicas that one constraint asks for by itself; the largest one binds.",
+            (*_ROLE, "constraint"),
+            registry=registry,
+        )
+        self.startup = Gauge(
+            "headrace_startup_seconds",
+            "Start-up time that decisions about a role reckon with: the learned 90 % quantile, or the prior.",
+            _ROLE,
+            registry=registry,
+        )
+        self.limit = Gauge(
+            "headrace_limit",
+            "What decisions must respect, by name and in the unit of its name: objective.ttft_s, prefill.max, tick_s.",
+            (*_SERVICE, "limit"),
+            registry=registry,
+        )
+        self.capacity = Gauge(
+            "headrace_capacity",
+            "The calibrated capacity model of one replica, by name and in the unit of its name: steps.decode_base_s.",
+            (*_SERVICE, "figure"),
+            registry=registry,
+        )
+        self._limits: dict[Key, Limits] = {}
+        self._models: dict[Key, CapacityModel] = {}
+
+    def publish(self, key: Key, limits: Limits, made: Plan) -> None:
+        """Set all series of a service. Limits and capacity are written only when they changed."""
+        known = self._limits.get(key)
+        if known is None or known.roles.keys() != limits.roles.keys():
+            self.forget(key)  # another topology: the series of the roles that are gone
+        for role, part in made.decision.roles.items():
+            labels = (*key, role.value)
+            self.target.labels(*labels).set(part.target.replicas)
+            self.startup.labels(*labels).set(startup_s(made.memory.role(role), limits.startup_prior_s))
+            for need in part.needs:
+                self.need.labels(*labels, need.constraint.value).set(need.replicas)
+        if known != limits:
+            self._limits[key] = limits
+            _set(self.limit, key, limit_figures(limits))
+        if self._models.get(key) is not made.model:
+            self._models[key] = made.model
+            _set(self.capacity, key, capacity_figures(made.model))
+
+    def families(self) -> Iterable[Gauge]:
+        """All of them."""
+        return self.target, self.need, self.startup, self.limit, self.capacity
+
+    def forget(self, key: Key) -> None:
+        """Drop every series of a service."""
+        for family in self.families():
+            family.remove_by_labels({"namespace": key.namespace, "service": key.name})
+        self._limits.pop(key, None)
+        self._models.pop(key, None)
+
+
+def _set(gauge: Gauge, key: Key, figures: Mapping[str, float]) -> None:
+    gauge.remove_by_labels({"namespace": key.namespace, "service": key.name})  # a bound that was taken off
+    for name, value in figures.items():
+        gauge.labels(*key, name).set(value)
