@@ -38,24 +38,24 @@ class RequestLedger:
     def __init__(self, role: str, started_at: float) -> None:
         self.role = role
         self.started_at = started_at
-        self.on_change: Callable[[], None] = lambda: None  # told when queued_tokens may have changed
+        self.on_change: Callable[[], None] = lambda: None  # told when queued_tokens or the totals may have changed
         self.queued_tokens = 0  # prompt tokens of requests without a first token
         self._live: dict[str, _Live] = {}
         self._arrivals: dict[tuple[int, int], list[int]] = {}  # (second, class): count, prompt tokens, cached tokens
         self._finished: deque[_Finished] = deque(maxlen=MAX_FINISHED)
-        self._totals = {"arrivals": 0, "prompt_tokens": 0, "cached_tokens": 0, "finished": 0, "output_tokens": 0}
+        self.totals = {"arrivals": 0, "prompt_tokens": 0, "cached_tokens": 0, "finished": 0, "output_tokens": 0}
 
     def arrived(self, rid: str, prompt_tokens: int, now: float) -> None:
         """A request was accepted."""
         self._drop(rid)  # a client may choose an id that is still in use: the later request has it
         second, kind = int(now), length_class(prompt_tokens)
         self._live[rid] = _Live(prompt_tokens, now)
-        self._queue(prompt_tokens)
         count = self._arrivals.setdefault((second, kind), [0, 0, 0])
         count[0] += 1
         count[1] += prompt_tokens
-        self._totals["arrivals"] += 1
-        self._totals["prompt_tokens"] += prompt_tokens
+        self.totals["arrivals"] += 1
+        self.totals["prompt_tokens"] += prompt_tokens
+        self._queue(prompt_tokens)
         self._forget_before(second - ARRIVAL_WINDOW_S)
 
     def progressed(self, rid: str, output_tokens: int, cached_tokens: int, first_token_at: float | None) -> None:
@@ -72,7 +72,7 @@ class RequestLedger:
             count = self._arrivals.get((int(live.arrived_at), length_class(live.prompt_tokens)))
             if count is not None:
                 count[2] += news
-            self._totals["cached_tokens"] += news
+            self.totals["cached_tokens"] += news
         if live.age_tokens == 0 and output_tokens:
             self._queue(-live.prompt_tokens)
             live.first_token_at = first_token_at
@@ -84,8 +84,9 @@ class RequestLedger:
         if live is None:
             return
         self._finished.append(_Finished(live.prompt_tokens, output_tokens, *self._waits(live, output_tokens, now)))
-        self._totals["finished"] += 1
-        self._totals["output_tokens"] += output_tokens
+        self.totals["finished"] += 1
+        self.totals["output_tokens"] += output_tokens
+        self.on_change()
 
     def aborted(self, rid: str) -> None:
         """A request was cut short: it counts as arrived, and its length says nothing."""
@@ -115,7 +116,7 @@ class RequestLedger:
                 for (at, kind), (count, prompt, cached) in sorted(self._arrivals.items())
             ],
             "finished": [{"class": length_class(row.prompt_tokens), **row._asdict()} for row in self._finished],
-            "totals": dict(self._totals),
+            "totals": dict(self.totals),
         }
 
     def _waits(self, live: _Live, output_tokens: int, now: float) -> tuple[float | None, float | None]:

@@ -92,6 +92,10 @@ class StandIn:
         """Whether it drains, and whether it is idle."""
         return web.json_response({"draining": self.drain.on, "idle": not self.open})
 
+    def metrics(self) -> str:
+        """`/metrics`: SGLang's and Headrace's own."""
+        return endpoints.metrics(self.batcher, self.config.served_model_name) + endpoints.own_metrics(self.ledger)
+
     def state(self) -> web.Response:
         """`/headrace/state`."""
         return web.json_response(self.ledger.snapshot(time.time(), ready=self.ready, draining=self.drain.on))
@@ -118,7 +122,7 @@ def application(engine: StandIn) -> web.Application:
         "/health_generate": alive,
         "/ready": _get(lambda: web.Response(status=200 if engine.ready else 503)),
         "/v1/loads": _get(lambda: web.json_response(endpoints.loads(batcher))),
-        "/metrics": _get(lambda: web.Response(text=endpoints.metrics(batcher, config.served_model_name))),
+        "/metrics": _get(lambda: web.Response(text=engine.metrics())),
         "/v1/models": _get(lambda: web.json_response(endpoints.models(config))),
         "/headrace/state": _get(engine.state),
         "/headrace/drain": _get(engine.drain_state),

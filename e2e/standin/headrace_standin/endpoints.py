@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from headrace_engine.ledger import RequestLedger
 from headrace_engine_config import EngineConfig
 from headrace_standin.batching import Batcher
 
@@ -67,6 +68,17 @@ def metrics(batcher: Batcher, model: str) -> str:
     for kind, values in (("gauge", gauges), ("counter", counters)):
         for name, value in values.items():
             lines += [f"# TYPE sglang:{name} {kind}", f"sglang:{name}{labels} {float(value)}"]
+    return "\n".join(lines) + "\n"
+
+
+def own_metrics(ledger: RequestLedger) -> str:
+    """What `headrace-engine` adds to `/metrics`."""
+    lines = [
+        "# TYPE headrace_engine_queued_tokens gauge",
+        f"headrace_engine_queued_tokens {float(ledger.queued_tokens)}",
+    ]
+    for name, value in ledger.totals.items():
+        lines += [f"# TYPE headrace_engine_{name}_total counter", f"headrace_engine_{name}_total {float(value)}"]
     return "\n".join(lines) + "\n"
 
 
