@@ -2,6 +2,7 @@
 
 A change is replayed in open loop: the load is the recorded fleet's. Only the number of replicas follows the replayed
 targets: replicas that the recorded fleet did not have are idle ones, which start as long as engines are known to.
+Without a change every decision is about the fleet as it was.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -47,6 +48,7 @@ class Entry:
     previous_at: float  # epoch seconds of the tick that the memory had seen last; 0: none
     recorded: Mapping[str, Any]  # the decision's record
     begin: tuple[Memory, CapacityModel] | None = None
+    model: CapacityModel | None = None  # to decide by, where a source tells it at every tick; None: what is learnt
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,13 @@ class Change:
     """What to replay otherwise than it was. None, and roles left out: as recorded."""
 
     ttft_s: float | None = None
+    ttft_per_1k_prompt_s: float | None = None
     tpot_s: float | None = None
     percentile: float | None = None
     headroom: float | None = None
     gpu_budget: float | None = None
     scale_down_window_s: float | None = None
+    max_starting: int | None = None
     startup_s: float | None = None  # as if every engine had needed so long to start
     least: Mapping[Role, int] = field(default_factory=dict)
     most: Mapping[Role, int] = field(default_factory=dict)
@@ -72,12 +76,19 @@ class Change:
         for role, part in roles.items():
             if part.min > part.max:
                 raise ValueError(f"{role}: min {part.min} is above max {part.max}; change both")
-        objective = _with(limits.objective, ttft_s=self.ttft_s, tpot_s=self.tpot_s, percentile=self.percentile)
+        objective = _with(
+            limits.objective,
+            ttft_s=self.ttft_s,
+            ttft_per_1k_prompt_s=self.ttft_per_1k_prompt_s,
+            tpot_s=self.tpot_s,
+            percentile=self.percentile,
+        )
         changed: Limits = _with(
             replace(limits, roles=roles, objective=objective),
             headroom=self.headroom,
             gpu_budget=self.gpu_budget,
             scale_down_window_s=self.scale_down_window_s,
+            max_starting=self.max_starting,
             startup_prior_s=self.startup_s,
         )
         return changed
@@ -196,8 +207,10 @@ class _Thread:
         signals, limits = change.signals(entry.signals), change.limits(entry.limits)
         for role, pool in self._pools.items():
             signals = _as_if(signals, role, pool)
-        made = plan(signals, self._model, limits, self._memory, signals.at)
+        made = plan(signals, entry.model or self._model, limits, self._memory, signals.at)
         self.at, self._memory, self._model = signals.at, made.memory, made.model
+        if change == Change():
+            return made.decision
         recorded = recorded_targets(entry)
         for role, target in made.decision.targets().items():
             now = recorded.get(role, target.replicas)

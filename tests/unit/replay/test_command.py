@@ -54,7 +54,7 @@ def test_the_first_difference_is_named_and_ends_with_status_1(log: Path) -> None
 
 def test_a_change_is_shown_beside_what_was_recorded(log: Path, tmp_path: Path) -> None:
     out, plot = tmp_path / "out.json", tmp_path / "out.png"
-    status, text = call(log, "--ttft", 0.5, "--json", out, "--plot", plot)
+    status, text = call(log, "--set", "objective.ttft=500ms", "--json", out, "--plot", plot)
     assert status == 0
     assert "prefill would have been" in text
     assert "An estimate" in text
@@ -72,22 +72,22 @@ def test_a_change_is_shown_beside_what_was_recorded(log: Path, tmp_path: Path) -
 
 def test_bounds_are_taken_by_role(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    assert call(log, "--max-prefill", 2, "--min-decode", 3, "--json", out)[0] == 0
+    assert call(log, "--set", "prefill.max=2", "--set", "decode.min=3", "--json", out)[0] == 0
     rows = json.loads(out.read_text())["services"]["default/chat"]["rows"]
     assert max(row["prefill"]["replayed"] for row in rows) == 2
     assert min(row["decode"]["replayed"] for row in rows) == 3
 
 
 def test_a_bound_above_the_other_is_refused_with_both(log: Path) -> None:
-    status, text = call(log, "--min-decode", 9)
+    status, text = call(log, "--set", "decode.min=9")
     assert status == 2
     assert "decode: min 9 is above max 8; change both" in text
 
 
 def test_a_bound_of_a_role_that_is_not_there_is_refused(log: Path) -> None:
-    status, text = call(log, "--max-worker", 2)
+    status, text = call(log, "--set", "worker.max=2")
     assert status == 2
-    assert "no service of the log has a pool of role worker" in text
+    assert "no service has a pool of role worker" in text
 
 
 def test_lines_that_cannot_be_read_are_named_and_the_gap_is_counted(log: Path) -> None:

@@ -1,0 +1,218 @@
+"""Signals, limits and capacity again from a time-series database: entries for an approximate replay.
+
+What the database does not have is put as plainly as it can be: requests between two scrapes are alike and evenly
+spread, a pod's phase follows from the operator's counts, and step times come from the published model.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from headrace.api.roles import Role
+from headrace.autoscaler.capacity import CapacityModel
+from headrace.autoscaler.figures import capacity_of_figures, limits_of_figures
+from headrace.autoscaler.limits import Limits
+from headrace.autoscaler.memory import STARTS_NEEDED, Memory, RoleMemory
+from headrace.autoscaler.recording import Recording, Totals, states
+from headrace.autoscaler.replay import Entry
+from headrace.autoscaler.signals import (
+    EngineLoad,
+    EngineState,
+    GatewaySample,
+    PodPhase,
+    PodSample,
+    PoolState,
+    Signals,
+)
+
+SOURCE = "prometheus"
+# What a replay from a time-series database can't know, for the reader of its result.
+UNKNOWN = (
+    "lengths of single requests: those between two scrapes count as alike and evenly spread",
+    "what happened between two scrapes, and when exactly: decisions may come a scrape earlier or later",
+    "busy seconds and step times of the engines: the published capacity model is taken as it was",
+    "what the operator remembered before the warm-up, and replicas set by hand",
+)
+_STATE = tuple(name for name in Totals.__dataclass_fields__ if name not in {"at", "running"})
+_LOAD = (
+    "running_requests",
+    "waiting_requests",
+    "used_tokens",
+    "max_total_tokens",
+    "prefill_bootstrap_requests",
+    "prefill_inflight_requests",
+    "decode_prealloc_requests",
+    "decode_transfer_requests",
+)
+_NEEDED = _LOAD[:4]
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """One pod over the recording."""
+
+    pod: str
+    role: Role
+    samples: Mapping[float, PodSample]  # tick -> what was known of it; its phase and times are open
+    first: float
+    last: float
+
+
+@dataclass(slots=True)
+class _Starts:
+    """When the replicas of one role that are not Ready were first counted, and when pods were first seen Ready."""
+
+    since: list[float] = field(default_factory=list)
+    ready: dict[str, float] = field(default_factory=dict)
+
+
+def entries(recording: Recording) -> Iterator[Entry]:
+    """One entry for each tick of which enough is known, in order; the first carries a memory that is nearly empty."""
+    engines = [_engine(recording, pod) for pod in recording.engines.get("scraped_at", {})]
+    starts = {role: _Starts() for role in Role}
+    previous_at = 0.0
+    for tick in recording.ticks:
+        known = _known(recording, tick)
+        if known is None:
+            continue
+        limits, model = known
+        signals = _signals(recording, tick, limits, model, engines, starts)
+        recorded = _recorded(recording, tick)
+        begin = None if previous_at else (_memory(recording, tick, limits), model)
+        yield Entry(signals, limits, begin[0].at if begin else previous_at, recorded, begin, model)
+        previous_at = tick
+
+
+def _known(recording: Recording, tick: float) -> tuple[Limits, CapacityModel] | None:
+    """Limits and capacity at a tick; None where the operator was silent or does not scale the service."""
+    try:
+        limits = limits_of_figures(recording.at("limit", tick))
+        model = capacity_of_figures(recording.at("capacity", tick))
+    except KeyError:
+        return None
+    roles = {role.value for role in limits.roles}
+    told = all(roles <= recording.at(figure, tick).keys() for figure in ("target", "desired", "startup"))
+    return (limits, model) if roles and told else None
+
+
+def _recorded(recording: Recording, tick: float) -> dict[str, Any]:
+    """What was decided, as far as it was published, in the form of a decision's record."""
+    needs: dict[str, list[dict[str, Any]]] = {}
+    for series, replicas in recording.at("need", tick).items():
+        role, _, constraint = series.partition("/")
+        needs.setdefault(role, []).append({"constraint": constraint, "replicas": replicas})
+    targets = recording.at("target", tick)
+    return {
+        "roles": {
+            role: {"target": {"replicas": round(replicas)}, "needs": needs.get(role, [])}
+            for role, replicas in targets.items()
+        }
+    }
+
+
+def _memory(recording: Recording, tick: float, limits: Limits) -> Memory:
+    """A memory that began long enough ago for every hold to be over, and that knows how long starts take."""
+    targets, startup_s = recording.at("target", tick), recording.at("startup", tick)
+    roles = {
+        role: RoleMemory(target=round(targets[role]), starts_s=(startup_s[role],) * STARTS_NEEDED)
+        for role in limits.roles
+    }
+    return Memory(since=tick - limits.restart_hold_s - limits.tick_s, at=tick - limits.tick_s, roles=roles)
+
+
+def _signals(  # noqa: PLR0917  one tick of the recording, and what the ticks before said of starts
+    recording: Recording, tick: float, limits: Limits, model: CapacityModel, engines: Sequence[_Engine],
+    starts: Mapping[Role, _Starts],
+) -> Signals:  # fmt: skip
+    startup_s, counts = recording.at("startup", tick), recording.at("replicas", tick)
+    desired = recording.at("desired", tick)
+    pods: list[PodSample] = []
+    for role in limits.roles:
+        here = [engine for engine in engines if engine.role is role and tick in engine.samples]
+        by_state = {state: round(counts.get(f"{role}/{state}", 0.0)) for state in PodPhase}
+        pods += _pods(role, here, by_state, tick, startup_s[role], starts[role])
+    waiting = recording.sums.get("gateway_queued", {}).get("", {}).get(tick)
+    return Signals(
+        service=recording.service,
+        at=tick,
+        pods=tuple(_placed(pod, model) for pod in pods),
+        pools={role: PoolState(round(desired[role])) for role in limits.roles},
+        gateway=None if waiting is None else GatewaySample(tick, round(waiting)),
+        source=SOURCE,
+    )
+
+
+def _pods(  # noqa: PLR0917  one role at one tick
+    role: Role, engines: Sequence[_Engine], counts: Mapping[PodPhase, int], tick: float, startup_s: float,
+    starts: _Starts,
+) -> list[PodSample]:  # fmt: skip
+    """The pods with phases that agree with the operator's counts.
+
+    Of the engines that answer, those that are the first to fall silent drain, and the youngest still start. Replicas
+    that nothing was scraped from stand without a sample.
+    """
+    by_end = sorted(engines, key=lambda engine: (engine.last, engine.pod))
+    draining, rest = by_end[: counts[PodPhase.DRAINING]], by_end[counts[PodPhase.DRAINING] :]
+    by_age = sorted(rest, key=lambda engine: (engine.first, engine.pod))
+    serving = by_age[: counts[PodPhase.SERVING]]
+    found = []
+    for phase, some in ((PodPhase.SERVING, serving), (PodPhase.DRAINING, draining)):
+        for engine in some:
+            ready_at = starts.ready.setdefault(engine.pod, tick)
+            sample = replace(engine.samples[tick], phase=phase, ready_at=ready_at, created_at=ready_at - startup_s)
+            found.append(sample)
+    silent = counts[PodPhase.SERVING] - len(serving)
+    found += [PodSample(f"unseen-{role}-{i}", role, PodPhase.SERVING, tick - startup_s, tick) for i in range(silent)]
+    waiting = counts[PodPhase.STARTING]
+    starts.since[:] = [*starts.since[-waiting:], *[tick] * (waiting - len(starts.since))] if waiting else []
+    found += [PodSample(f"starting-{role}-{i}", role, PodPhase.STARTING, since) for i, since in enumerate(starts.since)]
+    return found
+
+
+def _placed(pod: PodSample, model: CapacityModel) -> PodSample:
+    """A sample with the places of an engine, which no metric tells."""
+    if pod.load is None:
+        return pod
+    return replace(pod, load=replace(pod.load, max_running_requests=round(model.max_running)))
+
+
+def _engine(recording: Recording, pod: str) -> _Engine:
+    """One pod's samples at every tick at which it answered."""
+    figures = {name: table[pod] for name, table in recording.engines.items() if pod in table}
+    role = Role(recording.role_of(pod))
+    scraped_at = figures["scraped_at"]
+    ticks = [tick for tick in scraped_at if all(tick in figures.get(name, {}) for name in _NEEDED)]
+    known = _states(figures, ticks, from_start=bool(ticks) and ticks[0] > recording.ticks[0])
+    samples = {}
+    for tick in ticks:
+        at = scraped_at[tick]
+        load: dict[str, Any] = {n: round(figures[n][tick]) for n in _LOAD if tick in figures.get(n, {})}
+        prefilled = figures.get("prefilled", {}).get(tick)
+        samples[tick] = PodSample(
+            pod=pod,
+            role=role,
+            phase=PodPhase.SERVING,
+            created_at=at,
+            sampled_at=at,
+            load=EngineLoad(
+                **load,
+                max_running_requests=0,
+                prefill_uncached_tokens_total=None if prefilled is None else round(prefilled),
+            ),
+            state=known.get(at),
+        )
+    return _Engine(pod, role, samples, min(ticks, default=0.0), max(ticks, default=0.0))
+
+
+def _states(
+    figures: Mapping[str, Mapping[float, float]], ticks: Sequence[float], *, from_start: bool
+) -> dict[float, EngineState]:
+    """The engine's own reports by the moment of the scrape; none of an engine that is not ours."""
+    if "queued_tokens" not in figures:
+        return {}
+    totals: dict[float, Totals] = {}
+    for tick in ticks:
+        at = figures["scraped_at"][tick]
+        counts = {name: figures.get(name, {}).get(tick, 0.0) for name in _STATE}
+        totals.setdefault(at, Totals(at=at, running=figures["running_requests"][tick], **counts))
+    return {state.at: state for state in states(list(totals.values()), from_start=from_start)}
