@@ -32,6 +32,22 @@ async def test_internal_decides_shows_and_scales(operator: Operator) -> None:
     assert (await condition(operator, "ScalingActive"))["status"] == "True"
 
 
+async def test_hpa_decides_and_publishes_what_its_horizontal_pod_autoscaler_shall_write(operator: Operator) -> None:
+    await ready(operator, "HPA")
+    before = [write for write in operator.server.writes if write[2] == "headrace-autoscaler"]
+    operator.engines.queued_tokens = QUEUE
+    await operator.run(4)
+    wanted = (await operator.status())["decision"]["prefill"]["target"]
+    assert wanted > 1
+    assert operator.metrics.desired_replicas.labels("default", "chat", "prefill")._value.get() == wanted
+    assert await operator.replicas() == 1
+    await kubectl_scale(operator, wanted)  # as the actuator does
+    await operator.run(2)
+    assert await operator.replicas() == wanted
+    assert [write for write in operator.server.writes if write[2] == "headrace-autoscaler"] == before
+    assert (await condition(operator, "ScalingActive"))["reason"] == "Delegated"
+
+
 async def test_advisory_decides_and_shows_and_writes_nothing_to_the_pools(operator: Operator) -> None:
     await ready(operator, "Advisory")
     before = operator.writes_to("deployments", "pods")

@@ -102,6 +102,7 @@ class World:
     book: DecisionBook
     pods: PodStore
     settings: Settings
+    killed: type[BaseException] = Killed
     key: Key = field(default_factory=lambda: Key("default", "chat"))
     reconciler: Reconciler = field(init=False)
 

@@ -1,5 +1,6 @@
 """Modes HPA and KEDA, and somebody else's actuators: exactly one writes the replicas of a pool."""
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -200,6 +201,30 @@ async def test_back_to_internal_the_actuator_goes_and_the_replicas_stay(world: W
     world.decide(Role.DECODE, 2, victims=(world.live_pods("decode")[0]["metadata"]["name"],))
     await world.steps(4)
     assert await replicas(world) == 2, "Headrace writes again"
+
+
+@pytest.mark.parametrize("writes", range(7))
+@pytest.mark.parametrize(("before", "after"), [("Internal", "HPA"), ("HPA", "Internal"), ("HPA", "Off")])
+async def test_an_operator_killed_in_the_middle_of_a_change_of_mode_neither_jumps_nor_leaves_two(
+    world: World, before: str, after: str, writes: int
+) -> None:
+    await begin(world, before)
+    world.decide(Role.DECODE, 3)
+    await steps(world, 3)
+    await world.apply(autoscaling={"mode": after})
+    world.mortal.writes_left = writes
+    with suppress(world.killed):
+        await steps(world, 2)
+    assert await replicas(world) == 3
+    world.restart()
+    await steps(world, 4)
+    assert await replicas(world) == 3
+    ours = {hpa["metadata"]["name"] for hpa in await world.kube.list(HORIZONTAL_POD_AUTOSCALER, "default")}
+    assert ours == ({"chat-prefill", "chat-decode"} if after == "HPA" else set())
+    assert world.book.pools(world.key)[Role.DECODE].floor == 0
+    versions = world.versions()
+    await steps(world, 3)
+    assert world.versions() == versions
 
 
 async def test_replicas_are_not_written_while_our_own_old_actuator_still_exists(world: World) -> None:

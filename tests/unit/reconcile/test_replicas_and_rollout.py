@@ -7,7 +7,7 @@ import pytest
 from headrace.reconcile.diff import Prune, Ref
 from headrace.reconcile.health import PoolFacts
 from headrace.reconcile.pods import view
-from headrace.reconcile.replicas import Bounds, Scale, adopt, read_scale, scale_manifest
+from headrace.reconcile.replicas import Bounds, Scale, adopt, read_scale, release_patch, scale_manifest
 from headrace.reconcile.rollout import prune_hold, rolling
 
 NOW = 1_800_000_000.0
@@ -60,6 +60,14 @@ def test_a_difference_an_owner_lost_or_an_old_floor_is_applied(live: dict[str, A
     assert made is not None
     assert made["spec"] == {"replicas": replicas}
     assert made["metadata"]["annotations"] == {"headrace.dev/replicas": str(replicas)}
+
+
+def test_our_word_on_the_replicas_ends_with_the_annotations_and_the_number_stays() -> None:
+    live = deployment(2, replicas="2", replicas_floor="2", replicas_floor_until="2020-01-01T00:00:00Z")
+    live["metadata"]["annotations"]["example.org/theirs"] = "kept"
+    names = ("headrace.dev/replicas", "headrace.dev/replicas-floor", "headrace.dev/replicas-floor-until")
+    assert release_patch(live) == {"metadata": {"annotations": dict.fromkeys(names)}}
+    assert release_patch(deployment(2)) is None
 
 
 def test_malformed_annotations_count_as_absent() -> None:
