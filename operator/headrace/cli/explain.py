@@ -18,7 +18,7 @@ from headrace.kube.kinds import INFERENCE_SERVICE
 WATCH_S = 2.0  # between two looks: the autoscaler decides every five seconds
 _ABNORMAL_WHEN_TRUE = {"Reconciling", "Stalled", "ScalingLimited"}
 
-Service = Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the InferenceService.")]
+Service = Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the InferenceService, or NAMESPACE/NAME.")]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Its namespace.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The decision as JSON.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on and show every change.")]
@@ -33,6 +33,8 @@ def explain(service: Service, namespace: Namespace = "default", as_json: AsJson 
     from headrace.clock import SystemClock  # noqa: PLC0415
 
     clock = SystemClock()
+    if "/" in service:  # as every output of ours names it
+        namespace, _, service = service.partition("/")
 
     async def look(kube: Kube) -> bool:
         shown = ""

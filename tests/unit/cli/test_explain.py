@@ -1,9 +1,14 @@
 """`headrace explain`: a status in plain words."""
 
+import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from headrace.cli.explain import as_data, describe
+import pytest
+
+from headrace.cli.explain import as_data, describe, explain
+from headrace.kube.interface import Manifest
 
 NOW = 1_790_000_012.0
 PART = {
@@ -82,3 +87,26 @@ def test_json_is_the_status_s_own() -> None:
     assert data["service"] == "default/chat"
     assert data["decision"]["decode"]["needs"][1]["replicas"] == 1.7
     assert data["recentDecisions"][0]["toReplicas"] == 2
+
+
+class OneService:
+    """A cluster with the service team/chat."""
+
+    async def get(self, _kind: object, namespace: str, name: str) -> Manifest | None:
+        return {"metadata": {"name": name, "namespace": namespace}} if (namespace, name) == ("team", "chat") else None
+
+
+def _ask(work: Callable[[OneService], Awaitable[bool]]) -> bool:
+    async def ask() -> bool:
+        return await work(OneService())
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize(("service", "namespace"), [("chat", "team"), ("team/chat", "default")])
+def test_a_service_is_named_with_its_namespace_apart_or_in_front(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], service: str, namespace: str
+) -> None:
+    monkeypatch.setattr("headrace.cli.connection.run", _ask)
+    explain(service, namespace)
+    assert "team/chat: no decision" in capsys.readouterr().out
