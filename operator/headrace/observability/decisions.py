@@ -54,9 +54,10 @@ class DecisionMetrics:
 
     def publish(self, key: Key, limits: Limits, made: Plan) -> None:
         """Set all series of a service. Limits and capacity are written only when they changed."""
-        known = self._limits.get(key)
-        if known is None or known.roles.keys() != limits.roles.keys():
+        known, model = self._limits.get(key), self._models.get(key)
+        if known is not None and known.roles.keys() != limits.roles.keys():
             self.forget(key)  # another topology: the series of the roles that are gone
+            known = model = None
         for role, part in made.decision.roles.items():
             labels = (*key, role.value)
             self.target.labels(*labels).set(part.target.replicas)
@@ -64,11 +65,10 @@ class DecisionMetrics:
             for need in part.needs:
                 self.need.labels(*labels, need.constraint.value).set(need.replicas)
         if known != limits:
-            self._limits[key] = limits
-            _set(self.limit, key, limit_figures(limits))
-        if self._models.get(key) is not made.model:
-            self._models[key] = made.model
-            _set(self.capacity, key, capacity_figures(made.model))
+            _set(self.limit, key, limit_figures(limits), {} if known is None else limit_figures(known))
+        if model is not made.model:
+            _set(self.capacity, key, capacity_figures(made.model), {})
+        self._limits[key], self._models[key] = limits, made.model
 
     def families(self) -> Iterable[Gauge]:
         """All of them."""
@@ -76,13 +76,15 @@ class DecisionMetrics:
 
     def forget(self, key: Key) -> None:
         """Drop every series of a service."""
+        if self._limits.pop(key, None) is None:
+            return
+        del self._models[key]
         for family in self.families():
             family.remove_by_labels({"namespace": key.namespace, "service": key.name})
-        self._limits.pop(key, None)
-        self._models.pop(key, None)
 
 
-def _set(gauge: Gauge, key: Key, figures: Mapping[str, float]) -> None:
-    gauge.remove_by_labels({"namespace": key.namespace, "service": key.name})  # a bound that was taken off
+def _set(gauge: Gauge, key: Key, figures: Mapping[str, float], before: Mapping[str, float]) -> None:
     for name, value in figures.items():
         gauge.labels(*key, name).set(value)
+    for name in before.keys() - figures.keys():  # a bound that was taken off
+        gauge.remove(*key, name)
