@@ -112,14 +112,15 @@ class _Levels:
         power = 10.0 ** floor(log10(highest / 5))
         step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= highest / 5 * (1 - 1e-9))
         self.step = max(1.0, step) if panel.whole else step
-        self.top = ceil(highest / self.step - 1e-9) * self.step
+        self.marked = ceil(highest / self.step - 1e-9) * self.step
+        self.top = self.marked + 0.1 * self.step  # the line at the highest mark is drawn whole
         self.top_y = top_y
 
     def y(self, value: float) -> float:
         return round(self.top_y + PLOT * (1.0 - min(value, self.top) / self.top), 1)
 
     def marks(self) -> list[float]:
-        return [i * self.step for i in range(round(self.top / self.step) + 1)]
+        return [i * self.step for i in range(round(self.marked / self.step) + 1)]
 
 
 def _panel(panel: Panel, frame: _Times, offset: float) -> str:

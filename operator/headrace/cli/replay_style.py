@@ -34,7 +34,7 @@ CSS = (
     ".title{font-size:17px;font-weight:600;fill:var(--ink)}.name{font-size:13px;font-weight:600;fill:var(--ink)}"
     ".unit,.mark{font-size:11px;font-weight:400;fill:var(--soft)}.key{font-size:11.5px;fill:var(--ink)}"
     ".grid{stroke:var(--rule)}.line{fill:none;stroke-width:1.3;stroke-linejoin:round}"
-    ".hover{fill:transparent}.hover:hover{fill:var(--ink);fill-opacity:.06}"
+    ".strip{shape-rendering:crispEdges}.hover{fill:transparent}.hover:hover{fill:var(--ink);fill-opacity:.06}"
     ".line.c-recorded{stroke-width:5;stroke-linecap:butt}.line.c-replayed{stroke-width:2}.line.c-arrivals{stroke-width:1.8}"
     + "".join(f".line.c-{name}{{stroke:var(--{name})}}.strip.c-{name}{{fill:var(--{name})}}" for name in COLOURS)
 )
