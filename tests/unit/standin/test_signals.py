@@ -144,3 +144,14 @@ async def test_a_long_prompt_is_prefilled_in_chunks_between_decode_steps(start_e
     assert not running.done()
     assert (await engine.row())["decode_moments"][0] >= 9  # a step after each of the ten chunks but the last
     assert (await running)["usage"]["completion_tokens"] == 200
+
+
+async def test_headraces_own_metrics_say_what_the_state_says(start_engine: StartEngine) -> None:
+    engine = await start_engine()
+    await engine.post("/v1/completions", {"prompt": PROMPT, "max_tokens": 3})
+    state = await engine.json("/headrace/state")
+    async with engine.client.get("/metrics") as response:
+        text = await response.text()
+    names = {f"headrace_engine_{name}_total": float(total) for name, total in state["totals"].items()}
+    assert parse_exposition(text, names) == names
+    assert names["headrace_engine_output_tokens_total"] == 3.0
