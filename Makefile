@@ -61,12 +61,12 @@ bench-plan: ## CPU time of one plan over 1,000 to 10,000 services (OUT=dir)
 
 .PHONY: bench-autoscaling
 bench-autoscaling: ## Headrace against its baselines on traces (TRACES=dir DELAYS=10,60,120,300 OUT=dir QUICK=1: 10 minutes)
-	$(RUN) python -m e2e.benchmarks.autoscaling $(if $(TRACES),--traces $(TRACES)) $(if $(DELAYS),--delays $(DELAYS)) \
-		$(if $(OUT),--out $(OUT)) $(if $(QUICK),--quick) $(if $(JOBS),--jobs $(JOBS))
+	$(RUN) python -m e2e.benchmarks.autoscaling $(if $(TRACES),--traces '$(TRACES)') $(if $(DELAYS),--delays $(DELAYS)) \
+		$(if $(OUT),--out '$(OUT)') $(if $(QUICK),--quick) $(if $(JOBS),--jobs $(JOBS))
 
 .PHONY: bench-robustness
 bench-robustness: ## Headrace with late metrics, a wrong model, slow and failed starts (TRACES=dir OUT=dir ABLATE=1: 8 minutes)
-	$(RUN) python -m e2e.benchmarks.robustness $(if $(TRACES),--traces $(TRACES)) $(if $(OUT),--out $(OUT)) \
+	$(RUN) python -m e2e.benchmarks.robustness $(if $(TRACES),--traces '$(TRACES)') $(if $(OUT),--out '$(OUT)') \
 		$(if $(ABLATE),--ablate) $(if $(JOBS),--jobs $(JOBS))
 
 .PHONY: clean

@@ -37,7 +37,7 @@ TUNE_REQUESTS = 60_000.0  # a tuning window may be smaller: it only ranks the va
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, report. 0 also when there are no traces: then it says so."""
+    """Run, report. 0 also when there are no traces: then it says so. 1 when a run failed: the others are reported."""
     args = _arguments(argv)
     if not files(args.traces):
         print(f"bench-autoscaling skipped: no Parquet traces in {args.traces}. Give a directory of them with TRACES=.")
@@ -52,19 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         scenes, problems = full_scenes(args.traces, args.objectives, args.fleets, args.replicas)
     scenes = [s for s in scenes if not args.only or any(part in s.window.trace for part in args.only)]
-    find_scales(scenes, store, args.jobs)
+    failed = find_scales(scenes, store, args.jobs)
     usable = [scene for scene in scenes if store.scales.get(scene.key) is not None]
     todo = jobs(usable, args.delays, args.policies, winners, seeds=args.seeds, quick=args.quick and not args.sweep)
-    _run(todo, store, args.jobs)
+    failed += _run(todo, store, args.jobs)
     wanted = {job.key for job in todo}
     rows = [row for key, row in store.rows.items() if key in wanted]
-    notes = [*_notes(args, scenes, store), *(f"Left out: {problem}." for problem in problems)]
+    notes = [*_notes(args, scenes, store), *(f"Left out: {p}." for p in problems), *(f"FAILED: {f}." for f in failed)]
     text = report.write(rows, args.delays, winners, args.out, notes)
     cells = report.cells(rows, args.delays)
     plots.pareto(cells, args.out / "plots")
     print(text.split("## Attainment at")[0])
     print(f"Written: {args.out}/results.json, report.md, plots/")
-    return 0
+    return 1 if failed else 0
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -107,7 +107,7 @@ def _words(text: str) -> list[str]:
     return [part for part in text.split(",") if part]
 
 
-def _run(todo: Iterable[Job], store: Store, workers: int) -> None:
+def _run(todo: Iterable[Job], store: Store, workers: int) -> list[str]:
     missing = {job.key: job for job in todo if job.key not in store.rows}
 
     def submit(pool: ProcessPoolExecutor, job: Job) -> "Future[dict[str, Any]]":
@@ -115,7 +115,7 @@ def _run(todo: Iterable[Job], store: Store, workers: int) -> None:
         assert at is not None
         return pool.submit(run_job, job, at)
 
-    spread("runs", workers, list(missing.values()), submit=submit, done=lambda _job, row: store.add(row))
+    return spread("runs", workers, list(missing.values()), submit=submit, done=lambda _job, row: store.add(row))
 
 
 def _tune(args: argparse.Namespace, store: Store) -> int:
@@ -133,10 +133,13 @@ def _tune(args: argparse.Namespace, store: Store) -> int:
         fleet = fleets.affordable(part, args.replicas, TUNE_REQUESTS, "ttft2")
         if fleets.attainable(fleet, part, "ttft2"):
             scenes.append(Scene(part, fleet, "ttft2", args.replicas))
-    find_scales(scenes, store, args.jobs)
+    failed = find_scales(scenes, store, args.jobs)
     usable = [scene for scene in scenes if store.scales.get(scene.key) is not None]
     todo = tune.tuning_jobs(usable, args.delays, args.policies)
-    _run(todo, store, args.jobs)
+    failed += _run(todo, store, args.jobs)
+    if failed:
+        print("\n".join(f"FAILED: {what}" for what in failed))
+        return 1
     wanted = {job.key for job in todo}
     found = tune.choose(row for key, row in store.rows.items() if key in wanted)
     tune.write(found, [scene.window.trace for scene in usable])
@@ -158,7 +161,7 @@ def _notes(args: argparse.Namespace, scenes: Sequence[Scene], store: Store) -> l
             "baselines with the grid winner of other windows, Headrace with its default."
         )
     if unmet:
-        notes.append(f"Left out, no number of replicas attains 95 %: {', '.join(unmet)}.")
+        notes.append(f"Left out, static replicas attain 95 % at no load: {', '.join(unmet)}.")
     return notes
 
 

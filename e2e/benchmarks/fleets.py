@@ -63,13 +63,13 @@ def shortened(name: str, part: Window, replicas: int, most_requests: float) -> W
 
 def attainable(name: str, part: Window, objective: str) -> bool:
     """Whether idle replicas would meet the TTFT objective for nearly all prompts: else no policy can."""
-    times, limit = fleet(name).times, slo(objective)
+    times, limit, room = fleet(name).times, slo(objective), fleet(name).shape.kv_capacity_tokens
     found = rows(part)
     late = 0
     for arrival in found:
         isl = arrival.input_tokens
         alone_s = times.idle.step_s(isl, 0.5 * isl**2) + times.transfer.seconds(isl)
-        late += alone_s > max(limit.ttft_s, limit.ttft_per_token_s * isl)
+        late += alone_s > max(limit.ttft_s, limit.ttft_per_token_s * isl) or isl + arrival.output_tokens > room
     return late <= UNAVOIDABLE * len(found)
 
 

@@ -90,7 +90,10 @@ def quick_scenes(directory: Path, replicas: int = REPLICAS) -> tuple[list[Scene]
     windows, problems = readable(quick_files(directory), WINDOW_S, 1, QUICK_WINDOWS)
     scenes = []
     for part in windows:
-        objective = next((o for o in fleets.OBJECTIVES if fleets.attainable(fleets.MEASURED, part, o)), "length")
+        objective = next((o for o in fleets.OBJECTIVES if fleets.attainable(fleets.MEASURED, part, o)), None)
+        if objective is None:
+            problems.append(f"{part.trace}: an idle replica of {fleets.MEASURED} misses every objective too often")
+            continue
         fleet = fleets.affordable(part, replicas, QUICK_REQUESTS, objective)
         try:
             scenes.append(Scene(fleets.shortened(fleet, part, replicas, QUICK_MOST), fleet, objective, replicas))

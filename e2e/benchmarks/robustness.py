@@ -53,7 +53,7 @@ class Run:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, judge, report. 0 also when gates fail: the report is the product. 0 and a message without traces."""
+    """Run, judge, report. 0 also when gates fail, and with a message when there are no traces; 1 when a run failed."""
     args = _arguments(argv)
     if not files(args.traces):
         print(f"bench-robustness skipped: no Parquet traces in {args.traces}. Give a directory of them with TRACES=.")
@@ -61,17 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     store = Store(args.out)
     scenes, problems = quick_scenes(args.traces, args.replicas)
     scenes = _chosen([s for s in scenes if not args.only or any(part in s.window.trace for part in args.only)])
-    find_scales(scenes, store, args.jobs)
+    failed = find_scales(scenes, store, args.jobs)
     unmet = [scene.key for scene in scenes if store.scales.get(scene.key) is None]
     todo = runs([s for s in scenes if s.key not in unmet], args.seeds, code_digest(), ablate=args.ablate)
     if args.variants:
         todo = [run for run in todo if run.variant.name in {"reference", *args.variants}]
-    _run(todo, store, args.jobs)
-    rows = [store.rows[run.key] for run in todo]
-    problems += [f"{key}: no number of replicas attains {TARGET:.0%}" for key in unmet]
-    print(robustness_report.write(rows, args.out, problems))
+    failed += _run(todo, store, args.jobs)
+    rows = [store.rows[run.key] for run in todo if run.key in store.rows]
+    problems += [f"{key}: static replicas attain {TARGET:.0%} at no load" for key in unmet]
+    notes = [*(f"Left out: {problem}." for problem in problems), *(f"FAILED: {what}." for what in failed)]
+    print(robustness_report.write(rows, args.out, notes))
     print(f"Written: {args.out}/robustness.json, robustness.md")
-    return 0
+    return 1 if failed else 0
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -125,14 +126,14 @@ def runs(scenes: Iterable[Scene], seeds: int, code: str, *, ablate: bool) -> lis
     return sorted(made, key=lambda run: run.policy != CLAIRVOYANT)
 
 
-def _run(todo: Sequence[Run], store: Store, workers: int) -> None:
+def _run(todo: Sequence[Run], store: Store, workers: int) -> list[str]:
     def submit(pool: ProcessPoolExecutor, run: Run) -> "Future[dict[str, Any]]":
         at = store.scales[run.scene.key]
         assert at is not None
         return pool.submit(run_variant, run, at)
 
     missing = [run for run in todo if run.key not in store.rows]
-    spread("runs", workers, missing, submit=submit, done=lambda _run, row: store.add(row))
+    return spread("runs", workers, missing, submit=submit, done=lambda _run, row: store.add(row))
 
 
 def run_variant(run: Run, at: Scale) -> dict[str, Any]:

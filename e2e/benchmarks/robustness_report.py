@@ -39,13 +39,13 @@ class Gate:
 Means = Mapping[tuple[str, str], Row]  # by (policy, variant): the mean over the seeds
 
 
-def write(rows: Sequence[Row], directory: Path, problems: Sequence[str]) -> str:
+def write(rows: Sequence[Row], directory: Path, notes: Sequence[str]) -> str:
     """Write both files; returns the report."""
     found = gates(rows)
     kept = [{k: v for k, v in row.items() if k != "key"} for row in rows]
-    record = {"rows": kept, "gates": [asdict(gate) for gate in found], "problems": list(problems)}
+    record = {"rows": kept, "gates": [asdict(gate) for gate in found], "notes": list(notes)}
     (directory / "robustness.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    text = markdown(rows, found, problems)
+    text = markdown(rows, found, notes)
     (directory / "robustness.md").write_text(text, encoding="utf-8")
     return text
 
@@ -121,9 +121,9 @@ def _excuse(bound: Row, short: Row) -> str:
     return ""
 
 
-def markdown(rows: Sequence[Row], found: Sequence[Gate], problems: Sequence[str]) -> str:
+def markdown(rows: Sequence[Row], found: Sequence[Gate], notes: Sequence[str]) -> str:
     """The report."""
-    lines = ["# What Headrace loses when things are worse than assumed", "", *(f"- Left out: {p}." for p in problems)]
+    lines = ["# What Headrace loses when things are worse than assumed", "", *(f"- {note}" for note in notes)]
     lines += ["", *_summary(found), *_verdicts(found)]
     for trace, by in means(rows).items():
         lines += [f"## {trace}", "", *_losses(by), *_delays(by)]

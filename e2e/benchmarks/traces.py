@@ -134,7 +134,8 @@ def rows(part: Window) -> tuple[Arrival, ...]:
     path = Path(part.path)
     for name in ("t", "input_tokens", "output_tokens"):
         _column(path, name)
-    found = tuple(window(read_trace(path), part.start_s, part.length_s))
+    within = window(read_trace(path), part.start_s, part.length_s)
+    found = tuple(Arrival(a.t, int(a.input_tokens), int(a.output_tokens), a.hash_ids) for a in within)
     if len(found) < LEAST_REQUESTS:
         raise UnreadableTrace(f"{path}: {len(found)} requests, {LEAST_REQUESTS} are the least worth judging")
     return found

@@ -11,7 +11,7 @@ from e2e.benchmarks import fleets
 from e2e.benchmarks.load_scale import load_scale
 from e2e.benchmarks.matrix import Job, Scene
 from e2e.benchmarks.registry import build, entry
-from e2e.benchmarks.traces import rows
+from e2e.benchmarks.traces import LEAST_REQUESTS, rows
 from headrace.api.roles import Role
 from headrace.simulator.bounds import clairvoyant, static_in_hindsight
 from headrace.simulator.cell import Cell, mean_load, run_cell
@@ -39,7 +39,7 @@ def scaled(scene: Scene, factor: float, seed: int) -> Iterator[Arrival]:
 
 
 def find_scale(scene: Scene) -> Scale | None:
-    """The scale of a scene; None when its objective cannot be met on its fleet."""
+    """The scale of a scene; None when its objective cannot be met on its fleet, or only by next to no requests."""
     found = load_scale(
         Cell(fleets.fleet(scene.fleet), scene.topology, seed=SCALE_SEED),
         lambda factor: list(scaled(scene, factor, SCALE_SEED)),
@@ -48,7 +48,9 @@ def find_scale(scene: Scene) -> Scale | None:
         target=TARGET,
         replicas=scene.replicas,
     )
-    return Scale(found.factor, {role.value: n for role, n in found.replicas.items()}) if found else None
+    if found is None or found.result.arrived < LEAST_REQUESTS:
+        return None
+    return Scale(found.factor, {role.value: n for role, n in found.replicas.items()})
 
 
 def run_job(job: Job, at: Scale) -> dict[str, Any]:

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from headrace.api.roles import Role
 from headrace.simulator.cell import Cell, mean_need, run_cell
-from headrace.simulator.clairvoyant import ClairvoyantPolicy, Floats, needs
+from headrace.simulator.clairvoyant import ClairvoyantPolicy, needs
 from headrace.simulator.request import Arrival
 from headrace.simulator.results import MissBudget, RunResult, Slo
 from headrace.simulator.static_policy import StaticPolicy
 
 FACTOR_STEP = 1.25  # between two tries of the clairvoyant's factor until the least one is enclosed
-FACTOR_PRECISION = 1.03  # how closely it is then found: replicas are whole, so less makes no other schedule
+FACTOR_PRECISION = 1.04  # how closely it is then found: replicas are whole, so less makes no other schedule
 MOST_FACTOR = 3.0  # three times the need is dearer than any static fleet: what misses then, misses at the start
 LEAST_FACTOR = 0.2  # a fleet that attains the target with this is at its lower bounds throughout
-MISS_SHARES = (1.0, 0.4)  # of the misses granted to every slot: even, or most of them kept for the worst slots
+SLOT_MISSES = 0.4  # of the misses are granted to every slot; the rest is for the start and the worst bursts
 GUESS = 1.25  # static fleets need more than their mean load; the search starts here
 
 Counts = tuple[int, ...]
@@ -105,25 +105,11 @@ def clairvoyant(
 ) -> Clairvoyant:
     """The least common factor on the needs of all slots and roles with which the simulated attainment is `target`.
 
-    The needs are those that leave the target's share of misses, and a part of it, to every slot; the cheaper of the two
-    schedules counts. It is feasible from `initial` replicas, so where the first minutes alone cost the target it is
-    dear or not reached at all, and static in hindsight, which begins with its own replicas, is the lower bound.
+    Steps from 1 until it is enclosed, then bisection; runs that miss too often are given up early, so that five cost
+    about three. It is feasible from `initial` replicas: where the first minutes alone cost the target it is dear or not
+    reached at all, and static in hindsight, which begins with its own replicas, is the lower bound.
     """
-    found = [
-        _least_factor(
-            cell, needs(cell.profile, cell.topology, arrivals, horizon_s, slo, share * (1.0 - target)), arrivals,
-            horizon_s, slo, target, initial,
-        )
-        for share in MISS_SHARES
-    ]  # fmt: skip
-    return min(found, key=lambda made: (not made.reached, made.result.gpu_hours))
-
-
-def _least_factor(  # noqa: PLR0917 - one search, called in one place
-    cell: Cell, need: Mapping[Role, Floats], arrivals: Sequence[Arrival], horizon_s: float, slo: Slo, target: float,
-    initial: Mapping[Role, int],
-) -> Clairvoyant:  # fmt: skip
-    """Steps from 1 until the least factor is enclosed, then bisection. Runs that miss too often are given up early."""
+    need = needs(cell.profile, cell.topology, arrivals, horizon_s, slo, SLOT_MISSES * (1.0 - target))
     misses = int((1.0 - target) * len(arrivals))
 
     def run(factor: float, budget: MissBudget | None) -> RunResult:
