@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.benchmarks import fleets, plots, report, tune
+from e2e.benchmarks.cells import cells
 from e2e.benchmarks.matrix import (
     BOUNDS,
     FULL_WINDOWS,
@@ -60,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = [row for key, row in store.rows.items() if key in wanted]
     notes = [*_notes(args, scenes, store), *(f"Left out: {p}." for p in problems), *(f"FAILED: {f}." for f in failed)]
     text = report.write(rows, args.delays, winners, args.out, notes)
-    cells = report.cells(rows, args.delays)
-    plots.pareto(cells, args.out / "plots")
+    plots.pareto(cells(rows, args.delays), args.out / "plots")
     print(text.split("## Attainment at")[0])
     print(f"Written: {args.out}/results.json, report.md, plots/")
     return 1 if failed else 0

@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from e2e.benchmarks.cells import CellRows
 from e2e.benchmarks.iso import frontier
 from e2e.benchmarks.matrix import BOUNDS
 from e2e.benchmarks.registry import HEADRACE
-from e2e.benchmarks.report import CellRows
 
 
 def pareto(found: Iterable[CellRows], directory: Path) -> None:

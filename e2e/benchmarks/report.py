@@ -2,77 +2,21 @@
 
 import json
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
-from e2e.benchmarks.iso import Point, attainment_at, gpu_hours_at
+from e2e.benchmarks.bootstrap import Interval, over_seeds, over_windows
+from e2e.benchmarks.cells import GOAL, WORST, CellRows, Verdict, cells, losing_first
+from e2e.benchmarks.gates import gates
+from e2e.benchmarks.iso import gpu_hours_at
 from e2e.benchmarks.matrix import BOUNDS, winner
 from e2e.benchmarks.registry import HEADRACE, entry
 from e2e.benchmarks.store import Row
 from e2e.benchmarks.tables import figure, header, line, share
 
 Winners = Mapping[str, Mapping[str, float]]
-GOAL, WORST = 0.85, 1.05  # of the best baseline's GPU-hours: what counts as won, and what as lost
 TARGETS = (0.95, 0.99)
-
-
-@dataclass(slots=True)
-class CellRows:
-    """All rows of one (trace, fleet, objective, delay)."""
-
-    name: tuple[str, str, str, float]
-    rows: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
-
-    def points(self, policy: str) -> list[Point]:
-        """One point a knob, the mean of its seeds. A bound has one for each target it was computed for."""
-        by_knob: dict[float, list[Row]] = defaultdict(list)
-        for row in self.rows.get(policy, ()):
-            by_knob[row["knob"]].append(row)
-        return [Point(_mean(r, "gpu_hours"), _mean(r, "attainment"), knob) for knob, r in sorted(by_knob.items())]
-
-    def bound(self, policy: str, target: float) -> float | None:
-        """GPU-hours of a bound computed for `target`, where it was reached."""
-        found = [r for r in self.rows.get(policy, ()) if r["knob"] == target and r["reached"]]
-        return _mean(found, "gpu_hours") if found else None
-
-    @property
-    def baselines(self) -> list[str]:
-        """The policies that are neither Headrace nor bounds."""
-        return sorted(p for p in self.rows if p != HEADRACE and p not in BOUNDS)
-
-    def best(self, target: float) -> tuple[str, float] | None:
-        """The baseline that attains the target with the fewest GPU-hours."""
-        reached = [(p, h) for p in self.baselines if (h := gpu_hours_at(self.points(p), target)) is not None]
-        return min(reached, key=lambda found: found[1]) if reached else None
-
-    def ratio(self, target: float) -> float:
-        """Headrace over the best baseline, GPU-hours; inf: only a baseline attains, 0: only Headrace, nan: none."""
-        mine, best = gpu_hours_at(self.points(HEADRACE), target), self.best(target)
-        if mine is None:
-            return math.nan if best is None else math.inf
-        return 0.0 if best is None else mine / best[1]
-
-
-def cells(rows: Iterable[Row], delays: Sequence[float]) -> list[CellRows]:
-    """The rows by cell. A static fleet starts nothing, so that its rows stand in the cell of every delay."""
-    found: dict[tuple[str, str, str, float], CellRows] = {}
-    for row in rows:
-        for delay_s in delays if row["policy"] == "static" else (row["delay_s"],):
-            name = (row["trace"], row["fleet"], row["objective"], float(delay_s))
-            found.setdefault(name, CellRows(name)).rows[row["policy"]].append(row)
-    return list(found.values())
-
-
-def losing_first(found: Iterable[CellRows], target: float) -> list[CellRows]:
-    """The cells where Headrace does worst first; those that nobody attains between lost and won."""
-
-    def order(cell: CellRows) -> tuple[float, tuple[str, str, str, float]]:
-        ratio = cell.ratio(target)
-        return -(1.0 if math.isnan(ratio) else ratio), cell.name
-
-    return sorted(found, key=order)
 
 
 def results(rows: Iterable[Row], winners: Winners) -> list[Row]:
@@ -105,62 +49,84 @@ def write(rows: Sequence[Row], delays: Sequence[float], winners: Winners, direct
 
 
 def markdown(found: Sequence[CellRows], notes: Sequence[str]) -> str:
-    """The report: what was won and lost, every cell losing first, every policy of every cell."""
-    lines = ["# Headrace against its baselines", "", *notes, ""]
+    """The report: the gates, what was won and lost, every cell losing first, every policy of every cell."""
+    lines = ["# Headrace against its baselines", "", *(f"- {note}" for note in notes), "", *_gates(found)]
     for target in TARGETS:
-        if target == TARGETS[0] or any(cell.bound("clairvoyant", target) for cell in found):
+        if target == TARGETS[0] or any(cell.bound(bound, target) for cell in found for bound in BOUNDS):
             lines += _table(losing_first(found, target), target)
     lines += _equal_cost(losing_first(found, TARGETS[0]))
     lines += _everything(losing_first(found, TARGETS[0]))
     return "\n".join(lines) + "\n"
 
 
+def _gates(found: Sequence[CellRows]) -> list[str]:
+    lines = ["## Gates", "", *header("gate", "measured", "limit", "verdict")]
+    for gate in gates(found, TARGETS[0]):
+        verdict = "does not apply" if gate.passed is None else "passed" if gate.passed else "FAILED"
+        lines.append(line(gate.name, gate.measured, gate.limit, verdict))
+    return [*lines, ""]
+
+
 def summary(found: Sequence[CellRows], target: float) -> str:
-    """One sentence with the shares of cells."""
-    ratios = [cell.ratio(target) for cell in found]
-    judged = [r for r in ratios if not math.isnan(r)]
-    won, lost = sum(r <= GOAL for r in judged), sum(r > WORST for r in judged)
+    """One sentence with the number of cells of each verdict."""
+    count = {verdict: sum(cell.verdict(target) is verdict for cell in found) for verdict in Verdict}
+    alone = sum(cell.ratio(target) == 0.0 for cell in found)
     return (
-        f"At {target:.0%} attainment, of {len(judged)} cells that some policy attains: {won} at most {GOAL:g} of the "
-        f"best baseline's GPU-hours, {len(judged) - won - lost} between, {lost} above {WORST:g} (or not attained); "
-        f"{len(ratios) - len(judged)} cells that none attains."
+        f"{len(found)} cells at {target:.0%} attainment: {count[Verdict.WON]} won (at most {GOAL:g} of the best "
+        f"baseline's GPU-hours; in {alone} Headrace alone attains it), {count[Verdict.BETWEEN]} between, "
+        f"{count[Verdict.LOST]} lost (above {WORST:g}, or only a baseline attains it), {count[Verdict.NOBODY]} that "
+        "nobody attains."
     )
 
 
 def _table(found: Sequence[CellRows], target: float) -> list[str]:
-    lines = [f"## GPU-hours at {target:.0%} attainment, the losing cells first", "", summary(found, target), ""]
+    lines = [
+        f"## GPU-hours at {target:.0%} attainment, the losing cells first", "", summary(found, target),
+        "The bound is the cheaper of static in hindsight and the clairvoyant.", "",
+    ]  # fmt: skip
     lines += header(
-        "trace", "fleet", "objective", "delay s", "Headrace", "best baseline", "", "ratio", "static", "clairvoyant",
-        "Headrace / clairvoyant", "Headrace's default run",
+        "", "trace", "fleet", "objective", "delay s", "Headrace", "best baseline", "", "ratio", "95 % CI", "static",
+        "clairvoyant", "bound", "Headrace / bound", "default run", "after 10 min", "reversals/h",
     )  # fmt: skip
     for cell in found:
-        mine, best = gpu_hours_at(cell.points(HEADRACE), target), cell.best(target)
-        bound = cell.bound("clairvoyant", target)
-        default = next((p for p in cell.points(HEADRACE) if p.knob == entry(HEADRACE).default), None)
+        mine, best, bound = gpu_hours_at(cell.points(HEADRACE), target), cell.best(target), cell.cheapest_bound(target)
+        default = cell.default_point
         lines.append(line(
-            *cell.name[:3], f"{cell.name[3]:g}", figure(mine), best[0] if best else "none attains",
-            figure(best[1] if best else None), _ratio(cell.ratio(target)), figure(cell.bound("static", target)),
-            figure(bound), f"{mine / bound:.2f}" if mine and bound else "-",
+            cell.verdict(target).value, *cell.name[:3], f"{cell.name[3]:g}", figure(mine) if mine else "not attained",
+            best[0] if best else "none attains", figure(best[1] if best else None), _ratio(cell.ratio(target)),
+            _interval(over_seeds(cell, lambda drawn: drawn.ratio(target))), figure(cell.bound("static", target)),
+            figure(cell.bound("clairvoyant", target)), bound[0] if bound else "-",
+            figure(mine / bound[1] if mine and bound else None),
             f"{default.attainment:.1%} at {default.gpu_hours:.2f}" if default else "-",
+            share(_column(cell.default, "attainment_warm")), figure(_column(cell.default, "reversals_per_hour"), 1),
         ))  # fmt: skip
     return [*lines, ""]
 
 
 def _equal_cost(found: Sequence[CellRows]) -> list[str]:
-    lines = ["## Attainment at the GPU-hours of Headrace's default", ""]
-    lines += header("trace", "delay s", "GPU-hours", "Headrace", "best baseline", "", "points")
-    for cell in found:
-        default = next((p for p in cell.points(HEADRACE) if p.knob == entry(HEADRACE).default), None)
-        if default is None:
-            continue
-        at = [(p, a) for p in cell.baselines if (a := attainment_at(cell.points(p), default.gpu_hours)) is not None]
-        best = max(at, key=lambda pair: pair[1]) if at else None
+    judged = [cell for cell in found if cell.default_point is not None]
+    ahead = sum((points := cell.points_ahead()) is None or points >= 0.0 for cell in judged)
+    mean = _mean_ahead(judged)
+    text = f"In {ahead} of {len(judged)} cells no baseline attains more at the same GPU-hours."
+    if mean is not None:
+        interval = _interval(over_windows(judged, _mean_ahead))
+        text += f" Where one is as cheap, Headrace is {mean:+.1f} points ahead (95 % CI over windows: {interval})."
+    lines = ["## Attainment at the GPU-hours of Headrace's default", "", text, ""]
+    lines += header("trace", "objective", "delay s", "GPU-hours", "Headrace", "best baseline", "", "points", "95 % CI")
+    for cell in judged:
+        mine, best, points = cell.default_point, cell.best_at_equal_cost(), cell.points_ahead()
+        assert mine is not None
         lines.append(line(
-            cell.name[0], f"{cell.name[3]:g}", figure(default.gpu_hours), f"{default.attainment:.1%}",
-            best[0] if best else "none is as cheap", f"{best[1]:.1%}" if best else "-",
-            f"{100 * (default.attainment - best[1]):+.1f}" if best else "-",
+            cell.name[0], cell.name[2], f"{cell.name[3]:g}", figure(mine.gpu_hours), share(mine.attainment),
+            best[0] if best else "none is as cheap", share(best[1] if best else None),
+            "-" if points is None else f"{points:+.1f}", _interval(over_seeds(cell, CellRows.points_ahead)),
         ))  # fmt: skip
     return [*lines, ""]
+
+
+def _mean_ahead(found: Sequence[CellRows]) -> float | None:
+    ahead = [points for cell in found if (points := cell.points_ahead()) is not None]
+    return fmean(ahead) if ahead else None
 
 
 def _everything(found: Sequence[CellRows]) -> list[str]:
@@ -191,11 +157,20 @@ def _run(cell: CellRows, row: Row) -> str:
 
 def _ratio(value: float) -> str:
     if math.isnan(value):
-        return "none attains"
+        return "nobody"
     if math.isinf(value):
         return "not attained"
     return f"{value:.2f}" if value else "Headrace alone"
 
 
-def _mean(rows: Sequence[Row], column: str) -> float:
-    return float(sum(row[column] for row in rows)) / len(rows)
+def _interval(found: Interval | None) -> str:
+    return "-" if found is None else f"{_end(found[0])} to {_end(found[1])}"
+
+
+def _end(value: float) -> str:
+    return "not attained" if math.isinf(value) else f"{value:.2f}"
+
+
+def _column(rows: Sequence[Row], column: str) -> float | None:
+    values = [row[column] for row in rows if row.get(column) is not None]
+    return fmean(values) if values else None
