@@ -60,14 +60,14 @@ bench-plan: ## CPU time of one plan over 1,000 to 10,000 services (OUT=dir)
 	$(RUN) python -m e2e.benchmarks.bench_plan $(if $(OUT),--out $(OUT))
 
 .PHONY: bench-autoscaling
-bench-autoscaling: ## Headrace against its baselines on traces (TRACES=dir DELAYS=10,60,120,300 OUT=dir QUICK=1: 10 minutes)
+bench-autoscaling: ## Headrace against its baselines on traces (TRACES=dir DELAYS=10,60,120,300 SEEDS=3 OUT=dir QUICK=1: 10 minutes)
 	$(RUN) python -m e2e.benchmarks.autoscaling $(if $(TRACES),--traces '$(TRACES)') $(if $(DELAYS),--delays $(DELAYS)) \
-		$(if $(OUT),--out '$(OUT)') $(if $(QUICK),--quick) $(if $(JOBS),--jobs $(JOBS))
+		$(if $(OUT),--out '$(OUT)') $(if $(QUICK),--quick) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
 .PHONY: bench-robustness
 bench-robustness: ## Headrace with late metrics, a wrong model, slow and failed starts (TRACES=dir OUT=dir ABLATE=1: 8 minutes)
 	$(RUN) python -m e2e.benchmarks.robustness $(if $(TRACES),--traces '$(TRACES)') $(if $(OUT),--out '$(OUT)') \
-		$(if $(ABLATE),--ablate) $(if $(JOBS),--jobs $(JOBS))
+		$(if $(ABLATE),--ablate) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
 .PHONY: clean
 clean: ## Stop clusters and remove what the build made in this folder (caches stay)

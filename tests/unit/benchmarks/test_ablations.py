@@ -39,6 +39,25 @@ def test_without_the_envelope_no_need_comes_from_it_and_the_others_stay() -> Non
     assert Constraint.PREFILL_RATE in named
 
 
+def test_without_the_usefulness_test_a_backlog_that_is_soon_gone_counts() -> None:
+    burst = sorted([*LOAD, *(Arrival(30.0 + 0.01 * i, 1500, 100) for i in range(200))])
+    policies = [
+        HeadracePolicy(MODEL, limits(CELL, SLO)),
+        AblatedPolicy(MODEL, limits(CELL, SLO), ABLATIONS["-usefulness"]),
+    ]
+    most = []
+    for policy in policies:
+        needs: list[float] = []
+        for until in (35.0, 40.0):
+            run_cell(CELL, policy, burst, until, {Role.PREFILL: 4, Role.DECODE: 1})
+            assert policy.last is not None
+            found = policy.last.roles[Role.PREFILL].needs
+            needs += [need.replicas for need in found if need.constraint is Constraint.PREFILL_BACKLOG]
+        most.append(max(needs))
+    assert most[0] == 0.0
+    assert most[1] > 0.5
+
+
 def test_without_the_forecast_nothing_is_added_to_the_last_value() -> None:
     rising = [Arrival(0.05 * i / (1.0 + i / 2400), 1500, 100) for i in range(9600)]
     policy = AblatedPolicy(MODEL, limits(CELL, SLO), ABLATIONS["-forecast"])
