@@ -39,6 +39,9 @@ class EngineLoad:
     decode_transfer_requests: int = 0
     decode_retracted_requests: int = 0
     cache_hit_rate: float | None = None  # share of prompt tokens served by the prefix cache, 0..1
+    lag_s: float = 0.0  # how much older than the read the figures of a busy engine are: its scheduler may hang
+    engine_version: str = ""  # as the engine tells it; empty: the source does not carry it
+    read_as: str = ""  # the known release that an unknown one was read like; empty: its own, or not told
 
 
 @dataclass(frozen=True, slots=True)

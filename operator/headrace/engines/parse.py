@@ -1,10 +1,14 @@
 """What engines and gateways answer, read into typed samples. Whatever is malformed is an error, never a zero."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from headrace.autoscaler.signals import ArrivalBin, EngineLoad, EngineState, FinishedRequest, RunningStream
+from headrace.engines.versions import AGGREGATED, dead, read_as, renamed, text
 
 _DISAGGREGATION = {
     "prefill_bootstrap_requests": "prefill_bootstrap_queue_reqs",
@@ -20,16 +24,28 @@ class MalformedError(ValueError):
 
 
 def parse_loads(answer: Any) -> EngineLoad:
-    """`/v1/loads` (SGLang 0.5.23, format=json), its data-parallel ranks aggregated to the replica.
+    """`/v1/loads` (SGLang 0.5.8 and newer, format=json), its ranks aggregated to the replica.
 
-    Counts and tokens add up over the ranks. Busy time is the ranks' mean, so that tokens over busy seconds is the rate
-    of the whole replica: two ranks that each prefilled 1,000 tokens in 1 s gave 2,000 tokens/s.
+    Counts and tokens add up over the data-parallel ranks. Busy time is the ranks' mean, so that tokens over busy
+    seconds is the rate of the whole replica: two ranks that each prefilled 1,000 tokens in 1 s gave 2,000 tokens/s.
+    What `versions` knows to be dead in the engine's release is not known.
     """
     try:
-        rows = answer["loads"]
+        rows = _data_parallel(answer["loads"])
         if not rows:
             raise MalformedError("no rank reported")
-        return _aggregate(rows)
+        told = str(answer.get("version") or "")
+        known = read_as(told)
+        load = _aggregate(rows, {**_DISAGGREGATION, **renamed(known.version)})
+        mode = str((rows[0].get("disaggregation") or {}).get("mode") or AGGREGATED)
+        unknown: dict[str, Any] = dict.fromkeys(dead(known.version, mode))
+        return replace(
+            load,
+            lag_s=_lag_s(answer, rows) if load.running_requests or load.waiting_requests else 0.0,
+            engine_version=told,
+            read_as=text(known.version) if known.stands_in else "",
+            **unknown,
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MalformedError(f"/v1/loads: {_why(error)}") from None
 
@@ -66,24 +82,56 @@ def parse_exposition(text: str, names: Iterable[str]) -> dict[str, float]:
     return sums
 
 
-def _aggregate(rows: Sequence[Mapping[str, Any]]) -> EngineLoad:
+def _data_parallel(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """One row for each data-parallel rank. Tensor- and pipeline-parallel ranks do the same work on parts of the model.
+
+    Of such ranks' rows the one with the most requests counts: they differ only by when they were written.
+    """
+    ranks: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        ranks[int(row.get("dp_rank") or 0)].append(row)
+    return [max(same, key=_requests) if len(same) > 1 else same[0] for _, same in sorted(ranks.items())]
+
+
+def _requests(row: Mapping[str, Any]) -> int:
+    return int(row["num_running_reqs"]) + int(row["num_waiting_reqs"])
+
+
+def _lag_s(answer: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds from the oldest rank's figures to the answer, both by the engine's clock; 0 where it tells no times.
+
+    The figures are a snapshot that the scheduler writes every few steps, and the HTTP server goes on giving the last
+    one when the scheduler hangs. An idle engine writes none, so this is asked for busy engines only.
+    """
+    written = [row["timestamp"] for row in rows if row.get("timestamp")]
+    if not written or not answer.get("timestamp"):
+        return 0.0
+    answered = datetime.fromisoformat(answer["timestamp"]).timestamp()
+    return round(max(answered - min(map(float, written)), 0.0), 1)
+
+
+def _aggregate(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> EngineLoad:
     disaggregation = [row.get("disaggregation") or {} for row in rows]
     busy_us = _optional(rows, "total_prefill_busy_us")
     hit_rates = [float(row["cache_hit_rate"]) for row in rows if row.get("cache_hit_rate") is not None]
     waiting_tokens = _optional(rows, "num_waiting_uncached_tokens")
     prefilled = _optional(rows, "total_prefill_uncached_tokens")
+    queues: dict[str, Any] = {f: sum(int(part.get(key, 0)) for part in disaggregation) for f, key in names.items()}
+    capacities = [int(row["max_total_num_tokens"]) for row in rows]
+    if min(capacities) <= 0:
+        raise MalformedError("max_total_num_tokens is 0: the scheduler has published nothing yet")
     return EngineLoad(
         running_requests=_sum(rows, "num_running_reqs"),
         waiting_requests=_sum(rows, "num_waiting_reqs"),
         used_tokens=_sum(rows, "num_used_tokens"),
-        max_total_tokens=_sum(rows, "max_total_num_tokens"),
+        max_total_tokens=sum(capacities),
         max_running_requests=_sum(rows, "max_running_requests"),
         waiting_uncached_tokens=None if waiting_tokens is None else int(waiting_tokens),
         prefill_uncached_tokens_total=None if prefilled is None else int(prefilled),
         prefill_busy_s_total=None if busy_us is None else busy_us / 1e6 / len(rows),
         decode_moments=_moments([row.get("decode_moments") for row in rows]),
         cache_hit_rate=sum(hit_rates) / len(hit_rates) if hit_rates else None,
-        **{field: sum(int(part.get(key, 0)) for part in disaggregation) for field, key in _DISAGGREGATION.items()},
+        **queues,
     )
 
 

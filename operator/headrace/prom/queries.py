@@ -1,8 +1,9 @@
 """All PromQL in one table: one query per signal, for every engine of every service at once.
 
 The engines' metric names depend on how they were scraped: `sglang:num_queue_reqs` in the plain text format,
-`sglang_num_queue_reqs` in OpenMetrics. Both are matched. Ranks of one replica: tensor-parallel ranks repeat the same
-figure (their maximum is taken), data-parallel ranks each have their own (they are added up).
+`sglang_num_queue_reqs` in OpenMetrics. Both are matched, and so is a name of older releases (`engines/versions.py`).
+Ranks of one replica: tensor-parallel ranks repeat the same figure (their maximum is taken), data-parallel ranks each
+have their own (they are added up).
 The labels `namespace` and `pod` are those that the usual scrape configurations attach.
 """
 
@@ -25,7 +26,7 @@ LOAD: Mapping[str, str] = {
     "waiting_requests": _per_replica("num_queue_reqs"),
     "used_tokens": _per_replica("num_used_tokens"),
     "max_total_tokens": _per_replica("max_total_num_tokens"),
-    "prefill_bootstrap_requests": _per_replica("num_prefill_bootstrap_queue_reqs"),
+    "prefill_bootstrap_requests": _per_replica("num_prefill_(bootstrap|prealloc)_queue_reqs"),
     "prefill_inflight_requests": _per_replica("num_prefill_inflight_queue_reqs"),
     "decode_prealloc_requests": _per_replica("num_decode_prealloc_queue_reqs"),
     "decode_transfer_requests": _per_replica("num_decode_transfer_queue_reqs"),

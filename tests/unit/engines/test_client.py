@@ -17,14 +17,14 @@ ROW = {
     "num_running_reqs": 1, "num_waiting_reqs": 0, "num_used_tokens": 5, "max_total_num_tokens": 100,
     "max_running_requests": 8,
 }  # fmt: skip
-LOAD = EngineLoad(1, 0, 5, 100, 8)
+LOAD = EngineLoad(1, 0, 5, 100, 8, engine_version="0.5.23")
 
 
 class Engine:
     """Answers what the test has put in by path."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, Any] = {"/v1/loads": {"loads": [ROW]}}
+        self.answers: dict[str, Any] = {"/v1/loads": {"version": "0.5.23", "loads": [ROW]}}
         self.address = ""
 
     async def serve(self, request: web.Request) -> web.StreamResponse:

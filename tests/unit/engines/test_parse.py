@@ -44,6 +44,89 @@ def test_data_parallel_ranks_add_up_and_busy_time_is_their_mean() -> None:
     assert load.prefill_uncached_tokens_total == 2 * 29547
 
 
+def test_ranks_that_do_the_same_work_count_once() -> None:
+    """Two data-parallel ranks of two tensor-parallel ranks each, one pair caught between two steps."""
+    rows = [
+        {**ROW, "dp_rank": 0, "tp_rank": 0},
+        {**ROW, "dp_rank": 0, "tp_rank": 1, "num_running_reqs": 17, "num_used_tokens": 1100},
+        {**ROW, "dp_rank": 1, "tp_rank": 0, "num_running_reqs": 4},
+        {**ROW, "dp_rank": 1, "tp_rank": 1, "num_running_reqs": 4},
+    ]
+    load = parse_loads({"loads": rows})
+    assert (load.running_requests, load.used_tokens, load.max_total_tokens) == (17 + 4, 1100 + 1072, 8192)
+    assert load.prefill_uncached_tokens_total == 2 * 29547
+
+
+def test_the_all_zero_row_of_a_scheduler_that_has_not_begun_is_no_idle_engine() -> None:
+    zero = {key: 0 for key, value in ROW.items() if isinstance(value, int)}
+    with pytest.raises(MalformedError, match="published nothing yet"):
+        parse_loads({"version": "0.5.23", "loads": [zero]})
+
+
+# requests running, seconds from each rank's snapshot to the answer -> lag
+LAGS: dict[str, tuple[int, list[float | None], float]] = {
+    "of the oldest rank": (16, [0.4, 73.0], 73.0),
+    "an idle engine writes none": (0, [600.0], 0.0),
+    "times that the engine does not tell": (16, [None], 0.0),
+    "a snapshot from the future": (16, [-3.0], 0.0),
+}
+
+
+@pytest.mark.parametrize("case", LAGS)
+def test_the_figures_of_a_busy_engine_are_as_old_as_its_schedulers_last_word(case: str) -> None:
+    running, ages_s, lag_s = LAGS[case]
+    row = {**ROW, "num_running_reqs": running, "num_waiting_reqs": 0}
+    rows = [
+        {**row, "dp_rank": rank, **({} if age is None else {"timestamp": 1_795_339_066.0 - age})}
+        for rank, age in enumerate(ages_s)
+    ]
+    answer = {"timestamp": "2026-11-22T09:17:46.000000+00:00", "version": "0.5.23", "loads": rows}
+    assert parse_loads(answer).lag_s == pytest.approx(lag_s)
+
+
+# version, mode -> fields that are not known though the row has a number for them
+DEAD: dict[str, tuple[str | None, str, set[str]]] = {
+    "the newest": ("0.5.23", "null", set()),
+    "every decode report resets the hit rate": ("0.5.19", "null", {"cache_hit_rate"}),
+    "prefill alone never had that": ("0.5.19", "prefill", set()),
+    "a decode engine prefills nothing": (
+        "0.5.23",
+        "decode",
+        {"cache_hit_rate", "waiting_uncached_tokens", "prefill_uncached_tokens_total", "prefill_busy_s_total"},
+    ),
+    "a release after the newest is read like it": ("0.7.1", "null", set()),
+    "one before the oldest too": ("0.5.2", "null", {"cache_hit_rate"}),
+    "no version": (None, "null", set()),
+}
+
+
+@pytest.mark.parametrize("case", DEAD)
+def test_a_figure_that_is_dead_in_the_engines_release_is_not_known_rather_than_zero(case: str) -> None:
+    version, mode, unknown = DEAD[case]
+    row = {**ROW, "disaggregation": {**ROW["disaggregation"], "mode": mode}}
+    load = parse_loads({"version": version, "loads": [row]})
+    optional = ("cache_hit_rate", "waiting_uncached_tokens", "prefill_uncached_tokens_total", "prefill_busy_s_total")
+    assert {field for field in optional if getattr(load, field) is None} == unknown
+
+
+@pytest.mark.parametrize(
+    ("version", "name"), [("0.5.11", "prefill_prealloc_queue_reqs"), ("0.5.12", "prefill_bootstrap_queue_reqs")]
+)
+def test_the_prefill_queue_is_read_by_its_name_in_the_engines_release(version: str, name: str) -> None:
+    row = {**ROW, "disaggregation": {"mode": "prefill", name: 7}}
+    assert parse_loads({"version": version, "loads": [row]}).prefill_bootstrap_requests == 7
+
+
+@pytest.mark.parametrize(
+    ("told", "read_as"),
+    [("0.5.23", ""), ("0.5.23.post1", ""), ("v0.5.14rc2", ""), ("0.5.24", "0.5.23"), ("1.0.0", "0.5.23"),
+     ("0.5.2", "0.5.8"), ("0.0.0.dev0", "0.5.23"), ("main", "0.5.23"), ("", "0.5.23")],
+)  # fmt: skip
+def test_an_unknown_release_is_read_like_the_nearest_known_one_and_says_so(told: str, read_as: str) -> None:
+    load = parse_loads({"version": told, "loads": [ROW]})
+    assert (load.engine_version, load.read_as) == (told, read_as)
+
+
 def test_optional_sums_that_an_engine_lacks_are_not_known_rather_than_zero() -> None:
     row = {k: v for k, v in ROW.items() if k not in {"decode_moments", "total_prefill_busy_us", "cache_hit_rate"}}
     load = parse_loads({"loads": [row]})
