@@ -8,10 +8,12 @@ since the adapter is built from source the first time.
 import asyncio
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import start_http_server
 
 from e2e.load.generator import LoadGenerator
 from e2e.load.phases import Phase
@@ -20,6 +22,11 @@ from e2e.load.results import Result, summarise
 from e2e.support.kubectl import Kubectl, Object, condition, is_true, ready, wait_for
 from e2e.support.models import service_on_standin
 from e2e.support.operator_process import OperatorProcess, leader
+from headrace.api.roles import Role
+from headrace.api.v1alpha1 import InferenceService
+from headrace.desired.hpa import autoscalers
+from headrace.loops.keys import Key
+from headrace.observability.metrics import Metrics
 from headrace_cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +39,23 @@ pytestmark = [
     ),
 ]
 CONTROLLER = "kube-controller-manager"
+# A Deployment of containers that do nothing, with the name of a pool.
+SLEEPERS = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "big-decode"},
+    "spec": {
+        "replicas": 1,
+        "selector": {"matchLabels": {"app": "sleeper"}},
+        "template": {
+            "metadata": {"labels": {"app": "sleeper"}},
+            "spec": {
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "sleeper", "image": "headrace/standin:dev", "command": ["sleep", "3600"]}],
+            },
+        },
+    },
+}
 # The stand-in counts words, some 55 in a prompt of 128 tokens, and computes 200 a second: 3.6 requests a second.
 SLOW = {"image": "headrace/standin:dev", "extraArgs": {"standin-prefill-tokens-per-s": 200.0}}
 
@@ -60,14 +84,23 @@ def operator(
 
 
 @pytest.fixture(scope="module")
-def metrics_api(cluster: Cluster, operator: OperatorProcess) -> None:
+def published() -> Iterator[tuple[Metrics, int]]:
+    """The operator's metrics without an operator, and the port that serves them: a test says what is decided."""
+    metrics = Metrics()
+    server, _ = start_http_server(0, registry=metrics.registry)
+    yield metrics, server.server_port
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def metrics_api(cluster: Cluster, operator: OperatorProcess, published: tuple[Metrics, int]) -> None:
     """Prometheus scrapes the operator, and the adapter serves what it finds there, by the rule of charts/."""
     configuration = cluster.layout.conf / "prometheus.yaml"
     jobs = yaml.safe_load(configuration.read_text())
     scrape = {
         "job_name": "headrace-operator",
         "honor_labels": True,
-        "static_configs": [{"targets": [f"{cluster.host_ip}:{operator.port}"]}],
+        "static_configs": [{"targets": [f"{cluster.host_ip}:{port}" for port in (operator.port, published[1])]}],
     }
     configuration.write_text(yaml.safe_dump({**jobs, "scrape_configs": [*jobs["scrape_configs"], scrape]}))
     cluster.restart("prometheus")
@@ -88,6 +121,17 @@ def replicas(chat: Kubectl, role: str = "prefill") -> int:
     found = chat.get("deployment", f"chat-{role}")
     assert found is not None
     return int(found["spec"]["replicas"])
+
+
+def sized(kubectl: Kubectl, count: int) -> bool:
+    """Whether the sleepers' Deployment asks for so many."""
+    return bool((kubectl.get("deployment", "big-decode") or {})["spec"]["replicas"] == count)
+
+
+def ready_pods(chat: Kubectl) -> list[Object]:
+    """Prefill pods that serve."""
+    pods = chat.list("pods", "headrace.dev/role=prefill,headrace.dev/state=serving")
+    return [pod for pod in pods if is_true(pod, "Ready")]
 
 
 def decided(chat: Kubectl, role: str = "prefill") -> int:
@@ -132,9 +176,8 @@ def test_the_real_controller_follows_the_decisions_up_and_down_and_nothing_is_dr
     assert {hpa["metadata"]["name"] for hpa in chat.list("hpa")} == {"chat-prefill", "chat-decode"}
 
     def grown() -> bool:
-        pods = chat.list("pods", "headrace.dev/role=prefill,headrace.dev/state=serving")
         wanted = decided(chat)
-        return wanted > 1 and replicas(chat) == wanted == sum(is_true(pod, "Ready") for pod in pods)
+        return wanted > 1 and replicas(chat) == wanted == len(ready_pods(chat))
 
     up = asyncio.run(load_while(chat, model, 8.0, grown, "prefill to grow"))
     assert owners_of_replicas(chat) == {CONTROLLER}
@@ -155,6 +198,43 @@ def test_the_real_controller_follows_the_decisions_up_and_down_and_nothing_is_dr
     told = {event["reason"] for event in chat.list("events")}
     assert "DrainStarted" in told, "the victim left the gateway first"
     assert not told & {"RequestsLost", "ReplicasAdopted"}
+
+
+def test_a_lower_max_drains_first_and_loses_nothing(chat: Kubectl, model: Path) -> None:
+    """A HorizontalPodAutoscaler enforces its bounds at once, on whichever pod: Headrace lowers them last."""
+
+    def sized_to(count: int, least: int, most: int) -> bool:
+        chat.patch("infsvc", "chat", {"spec": {"prefill": {"replicas": {"min": least, "max": most}}}})
+        pods = chat.list("pods", "headrace.dev/role=prefill")
+        return replicas(chat) == len(pods) == len(ready_pods(chat)) == count
+
+    results = asyncio.run(load_while(chat, model, 2.0, partial(sized_to, 2, 2, 3), "two prefill engines"))
+    results += asyncio.run(load_while(chat, model, 2.0, partial(sized_to, 1, 1, 1), "one prefill engine"))
+    summary = summarise(results)
+    assert (summary["failed"], summary["truncated"]) == (0, 0), summary["errors"]
+    hpa = chat.get("hpa", "chat-prefill")
+    assert hpa is not None
+    assert hpa["spec"]["maxReplicas"] == 1
+
+
+def test_in_a_pool_of_twelve_no_single_step_is_overlooked(
+    kubectl: Kubectl, metrics_api: None, published: tuple[Metrics, int], model: Path
+) -> None:
+    """Kubernetes' tolerance of 10 % would leave 12 at 12 where 11 are decided. Sleepers stand for the engines."""
+    service = service_on_standin(model, "big", decode={"replicas": {"min": 1, "max": 12}}, autoscaling={"mode": "HPA"})
+    service["metadata"] |= {"namespace": "big", "uid": "none"}
+    made = next(m for m in autoscalers(InferenceService.parse(service)) if m["metadata"]["name"] == "big-decode")
+    del made["metadata"]["ownerReferences"]
+    kubectl.run("create", "namespace", "big")
+    big = kubectl.in_namespace("big")
+    big.apply(SLEEPERS)
+    big.apply(made)
+    try:
+        for count in (12, 11, 12, 10, 9, 10, 1):
+            published[0].desire(Key("big", "big"), {Role.DECODE: count})
+            wait_for(f"{count} replicas", partial(sized, big, count))
+    finally:
+        kubectl.run("delete", "namespace", "big", "--wait=false")
 
 
 def test_a_second_autoscaler_is_named_and_left_alone(chat: Kubectl) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from headrace.api.pools import MAX_REPLICAS
 from headrace.api.roles import Role
 from headrace.api.v1alpha1 import InferenceService
 from headrace.desired.names import Manifest, child, pool_name
@@ -49,7 +50,7 @@ def behavior(most: int) -> dict[str, Any]:
     rules: dict[str, Any] = {
         "stabilizationWindowSeconds": 0,
         "selectPolicy": "Max",
-        "policies": [{"type": "Pods", "value": most, "periodSeconds": _PERIOD_S}],
+        "policies": [{"type": "Pods", "value": MAX_REPLICAS, "periodSeconds": _PERIOD_S}],
     }
     if most >= _OVERLOOKED_FROM:
         rules["tolerance"] = "0"

@@ -9,7 +9,7 @@ from headrace.kube.interface import Forbidden, Kube, Manifest, NotFound
 from headrace.kube.kinds import CHILD_KINDS, HORIZONTAL_POD_AUTOSCALER, SCALED_OBJECT
 from headrace.loops.keys import Key
 from headrace.loops.observe import observe_children
-from headrace.reconcile.actuators import Actuators, find_leaving, find_rivals, judge, without_conflicts
+from headrace.reconcile.actuators import Actuators, find_leaving, find_rivals, judge, with_room, without_conflicts
 
 # For so long one LIST serves every pass: a thousand services of a namespace would otherwise each list all its
 # HorizontalPodAutoscalers. Somebody else's is noticed that much later, as their first write wakes us anyway.
@@ -53,7 +53,7 @@ class Surveyor:
         observed = await observe_children(self.kube, key, wanted, kinds)
         leaving = find_leaving(service, wanted, observed)
         obstacle = judge(service, rivals, observed, keda=around.keda, prometheus=self.prometheus)
-        return Survey(tuple(wanted), tuple(observed), Actuators(rivals, leaving, obstacle))
+        return Survey(tuple(with_room(wanted, observed)), tuple(observed), Actuators(rivals, leaving, obstacle))
 
     async def _around(self, namespace: str) -> Landscape:
         """From memory for SHARED_S. KEDA is looked for each time anew: it may be installed later."""

@@ -11,10 +11,11 @@ from headrace.desired.names import pool_name
 from headrace.reconcile.diff import Ref, controlled_by
 from headrace.reconcile.fields import Manifest
 
-HPA, SCALED_OBJECT = "HorizontalPodAutoscaler", "ScaledObject"
+HPA, SCALED_OBJECT, DEPLOYMENT = "HorizontalPodAutoscaler", "ScaledObject", "Deployment"
 ACTUATORS = frozenset({HPA, SCALED_OBJECT})
 # The conditions by which the two say that they can't scale.
 _HEALTH = {HPA: ("AbleToScale", "ScalingActive"), SCALED_OBJECT: ("Ready",)}
+_UPPER = {HPA: "maxReplicas", SCALED_OBJECT: "maxReplicaCount"}
 
 Rivals = Mapping[Role, tuple[Ref, ...]]
 
@@ -64,6 +65,23 @@ def without_conflicts(service: InferenceService, desired: Iterable[Manifest], ri
     """The wanted manifests less our own actuators of pools that somebody else's sizes: two would undo each other."""
     taken = {pool_name(service, role) for role in rivals}
     return [m for m in desired if not (is_actuator(m) and m["metadata"]["name"] in taken)]
+
+
+def with_room(wanted: Iterable[Manifest], observed: Iterable[Manifest]) -> list[Manifest]:
+    """The wanted manifests, each actuator's upper bound raised to what its pool still has.
+
+    A bound below that would be carried out at once, on pods that nobody drained. Headrace's number respects the spec's
+    bound and comes down first; then this one follows.
+    """
+    live = {
+        obj["metadata"]["name"]: int(obj["spec"].get("replicas", 1)) for obj in observed if obj["kind"] == DEPLOYMENT
+    }
+    return [_raised(m, live.get(m["metadata"]["name"], 0)) if is_actuator(m) else m for m in wanted]
+
+
+def _raised(actuator: Manifest, replicas: int) -> Manifest:
+    bound = _UPPER[actuator["kind"]]
+    return {**actuator, "spec": {**actuator["spec"], bound: max(actuator["spec"][bound], replicas)}}
 
 
 def find_leaving(
@@ -134,5 +152,5 @@ def _failing(service: InferenceService, observed: Iterable[Manifest]) -> Obstacl
 def _target(actuator: Manifest) -> str:
     """The Deployment that an actuator sizes; empty for another kind. KEDA's default is a Deployment."""
     ref = (actuator.get("spec") or {}).get("scaleTargetRef") or {}
-    is_deployment = ref.get("kind", "Deployment") == "Deployment"
+    is_deployment = ref.get("kind", DEPLOYMENT) == DEPLOYMENT
     return str(ref.get("name", "")) if is_deployment and ref.get("apiVersion", "apps/v1").startswith("apps/") else ""

@@ -16,6 +16,12 @@ Object = dict[str, Any]
 PROMETHEUS = Settings(request_timeout_s=5.0, scale_down_window_s=60.0, prometheus_url="http://prometheus:9090")
 
 
+BOUNDS = {
+    "HorizontalPodAutoscaler": ("minReplicas", "maxReplicas"),
+    "ScaledObject": ("minReplicaCount", "maxReplicaCount"),
+}
+
+
 async def replicas(world: World, role: str = "decode") -> int:
     return int((await world.kube.get(DEPLOYMENT, "default", f"chat-{role}"))["spec"]["replicas"])
 
@@ -38,8 +44,10 @@ async def actuate(world: World) -> None:
     for kind in served:
         for actuator in await world.kube.list(kind, "default"):
             role = actuator["metadata"]["name"].removeprefix("chat-")
-            wanted = published(world, role)
-            if wanted is not None and wanted != await replicas(world, role):
+            live = await replicas(world, role)
+            least, most = (actuator["spec"][bound] for bound in BOUNDS[actuator["kind"]])
+            wanted = max(least, min(most, published(world, role) or live))
+            if wanted != live:
                 await scale(world, wanted, role)
 
 
@@ -128,6 +136,29 @@ async def test_a_smaller_number_is_published_only_once_the_victim_is_idle(world:
     await steps(world, 4)
     assert (published(world), await replicas(world)) == (1, 1)
     assert [pod["metadata"]["name"] for pod in world.live_pods("decode")] == [stays]
+
+
+@pytest.mark.parametrize("mode", ["HPA", "KEDA"])
+async def test_a_lower_max_is_carried_out_by_draining_first(world: World, mode: str) -> None:
+    """An actuator enforces its bounds at once; it would end a pod that still works, and perhaps not the drained one."""
+    world.settings = PROMETHEUS
+    world.restart()
+    await begin(world, mode)
+    world.decide(Role.DECODE, 3)
+    await steps(world, 3)
+    names = tuple(pod["metadata"]["name"] for pod in world.live_pods("decode"))
+    idle, world.engines.load = world.engines.load, replace(world.engines.load, running_requests=1)
+    await world.apply(autoscaling={"mode": mode}, decode={"replicas": {"min": 1, "max": 1}})
+    world.decide(Role.DECODE, 1, victims=names[1:])
+    await steps(world, 4)
+    assert await replicas(world) == 3, "they still work"
+    world.engines.load = idle
+    await steps(world, 5)
+    assert [pod["metadata"]["name"] for pod in world.live_pods("decode")] == [names[0]]
+    kind = "HorizontalPodAutoscaler" if mode == "HPA" else "ScaledObject"
+    listed = await world.kube.list(HORIZONTAL_POD_AUTOSCALER if mode == "HPA" else SCALED_OBJECT, "default")
+    (actuator,) = (a for a in listed if a["metadata"]["name"] == "chat-decode")
+    assert actuator["spec"][BOUNDS[kind][1]] == 1
 
 
 async def test_a_restarted_operator_publishes_what_there_is_until_it_has_decided(world: World) -> None:
