@@ -59,24 +59,25 @@ class _Engine:
 
 
 @dataclass(slots=True)
-class _Starts:
-    """When the replicas of one role that are not Ready were first counted, and when pods were first seen Ready."""
+class _Lives:
+    """What the ticks before say of one role's pods."""
 
-    since: list[float] = field(default_factory=list)
-    ready: dict[str, float] = field(default_factory=dict)
+    starting_since: list[float] = field(default_factory=list)  # of each replica that is not Ready
+    ready_at: dict[str, float] = field(default_factory=dict)
+    complete_at: float = 0.0  # when as many engines answered as the operator counted
 
 
 def entries(recording: Recording) -> Iterator[Entry]:
     """One entry for each tick of which enough is known, in order; the first carries a memory that is nearly empty."""
     engines = [_engine(recording, pod) for pod in recording.engines.get("scraped_at", {})]
-    starts = {role: _Starts() for role in Role}
+    lives = {role: _Lives() for role in Role}
     previous_at = 0.0
     for tick in recording.ticks:
         known = _known(recording, tick)
         if known is None:
             continue
         limits, model = known
-        signals = _signals(recording, tick, limits, model, engines, starts)
+        signals = _signals(recording, tick, limits, model, engines, lives)
         recorded = _recorded(recording, tick)
         begin = None if previous_at else (_memory(recording, tick, limits), model)
         yield Entry(signals, limits, begin[0].at if begin else previous_at, recorded, begin, model)
@@ -120,9 +121,9 @@ def _memory(recording: Recording, tick: float, limits: Limits) -> Memory:
     return Memory(since=tick - limits.restart_hold_s - limits.tick_s, at=tick - limits.tick_s, roles=roles)
 
 
-def _signals(  # noqa: PLR0917  one tick of the recording, and what the ticks before said of starts
+def _signals(  # noqa: PLR0917  one tick of the recording, and what the ticks before said
     recording: Recording, tick: float, limits: Limits, model: CapacityModel, engines: Sequence[_Engine],
-    starts: Mapping[Role, _Starts],
+    lives: Mapping[Role, _Lives],
 ) -> Signals:  # fmt: skip
     startup_s, counts = recording.at("startup", tick), recording.at("replicas", tick)
     desired = recording.at("desired", tick)
@@ -130,7 +131,7 @@ def _signals(  # noqa: PLR0917  one tick of the recording, and what the ticks be
     for role in limits.roles:
         here = [engine for engine in engines if engine.role is role and tick in engine.samples]
         by_state = {state: round(counts.get(f"{role}/{state}", 0.0)) for state in PodPhase}
-        pods += _pods(role, here, by_state, tick, startup_s[role], starts[role])
+        pods += _pods(role, here, by_state, tick, startup_s[role], lives[role], limits.fresh_s)
     waiting = recording.sums.get("gateway_queued", {}).get("", {}).get(tick)
     return Signals(
         service=recording.service,
@@ -144,12 +145,13 @@ def _signals(  # noqa: PLR0917  one tick of the recording, and what the ticks be
 
 def _pods(  # noqa: PLR0917  one role at one tick
     role: Role, engines: Sequence[_Engine], counts: Mapping[PodPhase, int], tick: float, startup_s: float,
-    starts: _Starts,
+    lives: _Lives, fresh_s: float,
 ) -> list[PodSample]:  # fmt: skip
     """The pods with phases that agree with the operator's counts.
 
     Of the engines that answer, those that are the first to fall silent drain, and the youngest still start. Replicas
-    that nothing was scraped from stand without a sample.
+    that nothing was scraped from stand without a sample, once that has lasted: a count is a scrape old, and a pod that
+    has just ended is still in it.
     """
     by_end = sorted(engines, key=lambda engine: (engine.last, engine.pod))
     draining, rest = by_end[: counts[PodPhase.DRAINING]], by_end[counts[PodPhase.DRAINING] :]
@@ -158,14 +160,19 @@ def _pods(  # noqa: PLR0917  one role at one tick
     found = []
     for phase, some in ((PodPhase.SERVING, serving), (PodPhase.DRAINING, draining)):
         for engine in some:
-            ready_at = starts.ready.setdefault(engine.pod, tick)
+            ready_at = lives.ready_at.setdefault(engine.pod, tick)
             sample = replace(engine.samples[tick], phase=phase, ready_at=ready_at, created_at=ready_at - startup_s)
             found.append(sample)
-    silent = counts[PodPhase.SERVING] - len(serving)
-    found += [PodSample(f"unseen-{role}-{i}", role, PodPhase.SERVING, tick - startup_s, tick) for i in range(silent)]
-    waiting = counts[PodPhase.STARTING]
-    starts.since[:] = [*starts.since[-waiting:], *[tick] * (waiting - len(starts.since))] if waiting else []
-    found += [PodSample(f"starting-{role}-{i}", role, PodPhase.STARTING, since) for i, since in enumerate(starts.since)]
+    silent = max(counts[PodPhase.SERVING] - len(serving), 0)
+    if not silent or not lives.complete_at:
+        lives.complete_at = tick if not silent else tick - fresh_s
+    if tick - lives.complete_at >= fresh_s:
+        found += [
+            PodSample(f"unseen-{role}-{i}", role, PodPhase.SERVING, tick - startup_s, tick) for i in range(silent)
+        ]
+    waiting, since = counts[PodPhase.STARTING], lives.starting_since
+    since[:] = [*since[-waiting:], *[tick] * (waiting - len(since))] if waiting else []
+    found += [PodSample(f"starting-{role}-{i}", role, PodPhase.STARTING, at) for i, at in enumerate(since)]
     return found
 
 

@@ -14,7 +14,7 @@ COMMANDS = {
     "doctor": ("doctor", "doctor", "Find what would stop an InferenceService here, and the mend."),
     "plan": ("plan", "plan", "Show what an InferenceService would create, before it is applied."),
     "simulate": ("simulate", "app", "Run a fleet in simulation, or check the simulator against measurements."),
-    "replay": ("replay", "command", "Decide again from the operator's decision log, with something changed."),
+    "replay": ("replay", "command", "Decide again from the decision log or from Prometheus, with something changed."),
     "crd": ("crd", "app", "Update or verify the generated CRD and API reference."),
     "version": ("version", "version", "Print versions."),
 }

@@ -136,9 +136,9 @@ def _panel(panel: Panel, frame: _Times, offset: float) -> str:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text class="mark" x="{LEFT - 7}" y="{y + 4}" text-anchor="end">{value:g}</text>')
     for at, text in frame.marks():
-        parts.append(
-            f'<text class="mark" x="{frame.x(at)}" y="{bottom + STRIP + 16}" text-anchor="middle">{text}</text>'
-        )
+        x = frame.x(at)
+        anchor = "end" if x > WIDTH - 2 * RIGHT else "middle"
+        parts.append(f'<text class="mark" x="{x}" y="{bottom + STRIP + 16}" text-anchor="{anchor}">{text}</text>')
     parts += [_line(line, frame, levels) for line in panel.lines]
     parts += _hover(panel, frame, offset + HEAD, bottom)
     return "\n".join(part for part in parts if part)

@@ -70,6 +70,19 @@ def test_a_change_is_shown_beside_what_was_recorded(log: Path, tmp_path: Path) -
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_part_of_the_log_is_shown_though_all_of_it_is_replayed(log: Path) -> None:
+    status, text = call("--from", "file", log, "--start", "1970-01-12T13:50:00Z", "--end", "1000245")
+    assert status == 0
+    assert "default/chat: 10 ticks from 1970-01-12 13:50:00 UTC to 1970-01-12 13:50:45 UTC" in text
+    assert "every decision comes out as recorded" in text
+
+
+def test_no_file_and_no_prometheus_is_refused() -> None:
+    status, text = call()
+    assert status == 2
+    assert "or --from prometheus" in " ".join(text.replace("│", " ").split())
+
+
 def test_bounds_are_taken_by_role(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     assert call(log, "--set", "prefill.max=2", "--set", "decode.min=3", "--json", out)[0] == 0

@@ -81,6 +81,13 @@ def test_replicas_that_nothing_was_scraped_from_stand_without_a_sample(run: list
     assert [pod.load for pod in entry.signals.pods if pod.role is Role(recording.role_of(gone))] == [None]
 
 
+def test_a_count_that_is_a_scrape_old_makes_no_silent_replica_of_a_pod_that_ended(run: list[Tick]) -> None:
+    found = list(entries(recording_of(run, scrape_s=15.0)))
+    counted = [tick.plan.decision.roles[Role.PREFILL].serving for tick in run]
+    assert max(counted) > counted[-1]
+    assert not [pod.pod for entry in found for pod in entry.signals.pods if pod.pod.startswith("unseen")]
+
+
 def test_ticks_at_which_the_operator_was_silent_are_left_out(run: list[Tick]) -> None:
     recording = recording_of(run[:20])
     cut = set(recording.ticks[5:9])
