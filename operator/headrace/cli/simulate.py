@@ -1,6 +1,5 @@
 """`headrace simulate`: run a trace through a simulated fleet, or set the simulator against measured serving runs."""
 
-import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -17,16 +16,16 @@ from rich.table import Table
 from headrace.api.roles import Role
 from headrace.catalog.accelerators import UnknownAccelerator
 from headrace.cli.simulate_files import UnreadableTrace, draw, read_trace, trace_span_s
-from headrace.simulator import calibrate, validate
+from headrace.cli.simulate_measured import UnusableMeasurement, serving_runs
+from headrace.simulator import validate
 from headrace.simulator.cell import Cell, headrace, mean_load, run_cell
 from headrace.simulator.load import scale, window
 from headrace.simulator.observe import MetricFaults
 from headrace.simulator.policy import Policy
-from headrace.simulator.profiles import PROFILES, FleetProfile, catalogue_times, profile, with_accelerator
+from headrace.simulator.profiles import PROFILES, profile, with_accelerator
 from headrace.simulator.request import Arrival
 from headrace.simulator.results import RunResult, Slo
 from headrace.simulator.static_policy import StaticPolicy
-from headrace.simulator.times import EngineTimes
 
 if TYPE_CHECKING:
     from headrace.simulator.results import Progress as Reached
@@ -181,44 +180,30 @@ headrace simulate validate --measured perf/h100 --accelerator nvidia-h100""",
 def validate_command(
     measured: Annotated[Path, typer.Option(help="Directory with serve_*.json.gz.", exists=True, file_okay=False)],
     calibrate_path: Annotated[
-        Path | None, typer.Option("--calibrate", help="A profile to fit on.", exists=True)
+        Path | None, typer.Option("--calibrate", help="A profile to fit on.", exists=True, dir_okay=False)
     ] = None,
     accelerator: Annotated[str | None, typer.Option(help="Predict from this catalogue chip alone.")] = None,
-    profile_name: Annotated[str, typer.Option("--profile", help="The model served.")] = "llama-8b-h100",
+    profile_name: Annotated[
+        str | None, typer.Option("--profile", help="The model served; default: the one the files name.")
+    ] = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write rows and medians as JSON.")] = None,
 ) -> None:
     """Replay measured serving runs and report the simulator's errors. Nothing is ever fitted on the serving runs."""
     if (calibrate_path is None) == (accelerator is None):
         raise typer.BadParameter("give exactly one of --calibrate and --accelerator")
-    files = sorted(measured.glob("serve_*.json.gz"))
-    if not files:
-        raise typer.BadParameter(f"--measured {measured}: no serve_*.json.gz in it")
     try:
-        fleet = profile(profile_name)
-        times = _times(fleet, calibrate_path, accelerator, measured)
-    except (LookupError, calibrate.UnusableProfile) as error:
-        raise typer.BadParameter(str(error)) from error
+        runs, notes = serving_runs(measured, profile_name, accelerator, calibrate_path)
+    except (LookupError, UnusableMeasurement) as error:
+        raise typer.BadParameter(str(error.args[0])) from error
     rows: list[dict[str, Any]] = []
-    for path in files:
-        content = json.loads(gzip.decompress(path.read_bytes()))
-        name = path.name.removesuffix(".json.gz")
-        rows += validate.compare(name, content, times, fleet.shape, np.random.default_rng(0))
+    for run in runs:
+        rows += validate.compare(run.name, run.content, run.times, run.fleet.shape, np.random.default_rng(0))
     report = validate.report(rows)
     report["from"] = str(calibrate_path) if calibrate_path else f"catalogue: {accelerator}"
+    report["notes"] = notes
     _show_errors(report)
     if json_path is not None:
         json_path.write_text(json.dumps(report, indent=1), encoding="utf-8")
-
-
-def _times(fleet: FleetProfile, calibrate_path: Path | None, accelerator: str | None, measured: Path) -> EngineTimes:
-    if accelerator is not None:
-        return catalogue_times(accelerator, fleet.model)
-    assert calibrate_path is not None  # noqa: S101 - the command checked that one of the two is given
-    probe = measured / "pd_probe.json"
-    return calibrate.fit(
-        json.loads(calibrate_path.read_text(encoding="utf-8")),
-        json.loads(probe.read_text(encoding="utf-8")) if probe.is_file() else None,
-    )
 
 
 def _show_errors(report: dict[str, Any]) -> None:
@@ -237,6 +222,8 @@ def _show_errors(report: dict[str, Any]) -> None:
             cells.append(f"{100 * row[f'error_{figure}']:+.1f} %")
         table.add_row(*cells)
     _console.print(table)
+    for note in report["notes"]:
+        Console(stderr=True).print(note, soft_wrap=True, markup=False, highlight=False)
     median = report["median_error"]
     _console.print(
         f"Pairs are measured / simulated; load is the share of capacity, * means saturated.\n"

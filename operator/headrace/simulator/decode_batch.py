@@ -12,6 +12,7 @@ class DecodeBatch:
     Step k of a batch of b that starts at K resident tokens takes `base[b] + kv (K + b k)`, since each step adds b
     tokens, so n steps take `n (base[b] + kv K) + kv b n (n - 1) / 2`. Batch 64 at K = 65,536 on H100: base 7.14 ms,
     kv 42.7 ns: 100 steps take 0.714 + 0.280 + 0.0135 = 1.007 s.
+    Above `graph_batch` a step takes at least `eager_s`, the host's time to launch it without a CUDA graph.
     `at` is when `steps` steps were complete; it may lie ahead of the caller's clock, at a boundary already decided.
     """
 
@@ -21,6 +22,8 @@ class DecodeBatch:
         "capacity",
         "contiguous",
         "due",
+        "eager_s",
+        "graph_batch",
         "heap",
         "kv",
         "kv_s",
@@ -30,10 +33,14 @@ class DecodeBatch:
         "steps",
     )
 
-    def __init__(self, base: list[float], kv_token_s: float, capacity: int) -> None:
+    def __init__(
+        self, base: list[float], kv_token_s: float, capacity: int, graph_batch: int = 1 << 60, eager_s: float = 0.0
+    ) -> None:
         self.base = base
         self.kv_s = kv_token_s
         self.capacity = capacity
+        self.graph_batch = graph_batch
+        self.eager_s = eager_s
         self.heap: list[tuple[int, int, Live]] = []  # (finish step, serial, request)
         self.size = 0
         self.kv = 0  # tokens held
@@ -55,13 +62,18 @@ class DecodeBatch:
     def span(self, n: int) -> float:
         """Seconds of the next n steps of the batch as it is."""
         b = self.size
-        return n * (self.base[b] + self.kv_s * (self.kv + b * (n - 1) * 0.5))
+        return n * (self._first_s() + self.kv_s * b * (n - 1) * 0.5)
+
+    def _first_s(self) -> float:
+        """Seconds of the next step. A jump is short beside the growth of its KV, so its first step decides for all."""
+        first = self.base[self.size] + self.kv_s * self.kv
+        return max(first, self.eager_s) if self.size > self.graph_batch else first
 
     def steps_within(self, elapsed: float) -> int:
         """Whole steps complete after `elapsed` seconds: the positive root of span(n) = elapsed, rounded down."""
         b = self.size
         half = 0.5 * self.kv_s * b
-        linear = self.base[b] + self.kv_s * self.kv - half
+        linear = self._first_s() - half
         return int(2.0 * elapsed / (linear + sqrt(linear * linear + 4.0 * half * elapsed)) + 1e-9)
 
     def advance(self, n: int) -> None:

@@ -20,8 +20,10 @@ class DecodeEngine(Engine):
 
     def __init__(self, name: str, times: EngineTimes, shape: EngineShape, host: Host, epoch: int) -> None:
         super().__init__(name, times, shape, host, epoch)
-        table = times.decode_table(shape.max_running)
-        self.batch = DecodeBatch(table, times.decode.decode_kv_token_s, shape.kv_capacity_tokens)
+        self.batch = DecodeBatch(
+            times.decode_table(shape.max_running), times.decode.decode_kv_token_s, shape.kv_capacity_tokens,
+            times.graph_batch, times.eager_decode_s,
+        )  # fmt: skip
         self.boundary = 0.0  # the step boundary before batch.at
         self.prealloc: deque[Live] = deque()
         self.retracted_queue: deque[Live] = deque()

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from headrace.api.roles import AGGREGATED_ROLES, DISAGGREGATED_ROLES, Role
 from headrace.autoscaler.capacity import CapacityModel, roofline
 from headrace.catalog.accelerators import ACCELERATORS, Accelerator, lookup
-from headrace.catalog.measured import LLAMA_8B, LLAMA_8B_H100, QWEN3_30B_A3B, QWEN3_30B_A3B_H100, efficiency
+from headrace.catalog.measured import LLAMA_8B, LLAMA_8B_H100, QWEN3_30B_A3B, QWEN3_30B_A3B_H100
 from headrace.catalog.models import ModelFacts
+from headrace.simulator.calibrate import EAGER_DECODE_LAYER_S, read_weights_s
 from headrace.simulator.engine import EngineShape
 from headrace.simulator.times import KV_CHUNK_TOKENS, EngineTimes, PrefillTimes, TransferTimes
 
@@ -20,17 +21,21 @@ LLAMA_8B_H100_TIMES = EngineTimes(
     frontend_s=3.03e-3,
     eager_launch_s=0.0332,
     transfer=TransferTimes(latency_s=0.0, token_s=5.43e-6),
+    weights_s=4.89e-3,
+    eager_decode_s=18.3e-3,
 )
 
 # The same fit on the Qwen3-30B-A3B profile of that machine. No disaggregation probe was taken: launches grow with the
 # layers (48 / 32), the transfer with the KV bytes of a token (98,304 / 131,072).
 QWEN3_30B_A3B_H100_TIMES = EngineTimes(
-    busy=PrefillTimes(base_s=0.0, token_s=1.48e-5, context_s=1.09e-9, floor_s=0.0227),
-    idle=PrefillTimes(base_s=0.0239, token_s=9.53e-6, context_s=1.63e-9, floor_s=0.0278),
+    busy=PrefillTimes(3.44e-3, 1.40e-5, 1.09e-9, floor_s=0.0227, experts_s=0.0192, expert_token_s=9.29e-6),
+    idle=PrefillTimes(8.06e-3, 1.37e-5, 9.87e-10, floor_s=0.0278, experts_s=0.0192, expert_token_s=9.12e-6),
     decode=QWEN3_30B_A3B_H100.steps,
     frontend_s=4.63e-3,
     eager_launch_s=0.0332 * 48 / 32,
     transfer=TransferTimes(latency_s=0.0, token_s=5.43e-6 * 98_304 / 131_072),
+    weights_s=8.81e-4,
+    eager_decode_s=EAGER_DECODE_LAYER_S * 48,
 )
 
 LLAMA_70B_FP8 = ModelFacts(
@@ -54,6 +59,7 @@ class FleetProfile:
     minimum: int = 1
     maximum: int = 64
     description: str = ""
+    served_as: tuple[str, ...] = ()  # what a --model-path of this model has in it, small letters and digits only
     topologies: Mapping[str, tuple[Role, ...]] = field(
         default_factory=lambda: {"disaggregated": DISAGGREGATED_ROLES, "aggregated": AGGREGATED_ROLES}
     )
@@ -75,25 +81,21 @@ class FleetProfile:
         )
 
 
-def scaled_to(
-    times: EngineTimes, model: ModelFacts, source: Accelerator, target: Accelerator, tensor_parallel: int = 1
-) -> EngineTimes:
+def scaled_to(times: EngineTimes, source: Accelerator, target: Accelerator) -> EngineTimes:
     """Measured times of one chip carried to another: arithmetic by FLOP/s, memory by bandwidth, KV by the link.
 
     Of a decode step, reading weights (at the efficiency of reading KV), experts and KV scales with the bandwidth, what
-    a sequence adds with the FLOP/s, and the rest, kernel launches, stays. Llama-8B from H100 to H200: weights 4.87 ms
-    x 3.35/4.8, the other 1.54 ms as they are: 4.94 ms, 0.77 of 6.41. Llama-70B fp8 measured 0.76 on two chips and 0.83
-    on four (vLLM, aiconfigurator's silicon sample); kernels on small batches run no faster on the H200 at all.
+    a sequence adds with the FLOP/s, and the rest, kernel launches, stays. Llama-8B from H100 to H200: weights 4.89 ms
+    x 3.35/4.8, the other 1.52 ms as they are: 4.93 ms, 0.77 of 6.41 (measured on an H200: 4.81). Where reading gets
+    faster and arithmetic does not, a batch is bound by arithmetic earlier: `EngineTimes.decode_fixed_s`.
     """
     arithmetic = source.flops_for("bf16") / target.flops_for("bf16")
     memory = source.bandwidth_bytes_per_s / target.bandwidth_bytes_per_s
     link = source.link_bytes_per_s / target.link_bytes_per_s
     old = times.decode
-    moved = model.params_dense * model.weight_byte / tensor_parallel
-    weights_s = min(moved / (source.bandwidth_bytes_per_s * efficiency().kv), old.decode_base_s)
     decode = replace(
         old,
-        decode_base_s=old.decode_base_s + weights_s * (memory - 1.0),
+        decode_base_s=old.decode_base_s + times.weights_s * (memory - 1.0),
         decode_sequence_s=old.decode_sequence_s * arithmetic,
         decode_kv_token_s=old.decode_kv_token_s * memory,
         decode_experts_s=old.decode_experts_s * memory,
@@ -101,9 +103,10 @@ def scaled_to(
     floor_s = times.busy.floor_s * decode.decode_fixed_s(KV_CHUNK_TOKENS) / old.decode_fixed_s(KV_CHUNK_TOKENS)
     return replace(
         times,
-        busy=replace(times.busy.scaled(arithmetic), floor_s=floor_s),
-        idle=times.idle.scaled(arithmetic),
+        busy=replace(times.busy.scaled(arithmetic, memory), floor_s=floor_s),
+        idle=times.idle.scaled(arithmetic, memory),
         decode=decode,
+        weights_s=times.weights_s * memory,
         transfer=replace(times.transfer, token_s=times.transfer.token_s * link),
     )
 
@@ -118,7 +121,7 @@ def catalogue_times(accelerator: str, model: ModelFacts = LLAMA_8B) -> EngineTim
     base = QWEN3_30B_A3B_H100_TIMES if model == QWEN3_30B_A3B else LLAMA_8B_H100_TIMES
     if model not in {LLAMA_8B, QWEN3_30B_A3B}:
         base = _from_roofline(model, measured, 1)
-    return scaled_to(base, model, measured, lookup(accelerator))
+    return scaled_to(base, measured, lookup(accelerator))
 
 
 def _from_roofline(model: ModelFacts, chip: Accelerator, tensor_parallel: int, decode: float = 1.0) -> EngineTimes:
@@ -145,6 +148,8 @@ def _from_roofline(model: ModelFacts, chip: Accelerator, tensor_parallel: int, d
         eager_launch_s=like.eager_launch_s * layers,
         # Every rank sends its own share of the heads.
         transfer=TransferTimes(like.transfer.latency_s, like.transfer.token_s * kv_share / tensor_parallel),
+        weights_s=read_weights_s(model, steps),
+        eager_decode_s=EAGER_DECODE_LAYER_S * model.layers,
     )
 
 
@@ -160,6 +165,7 @@ def _profiles() -> dict[str, FleetProfile]:
             times=LLAMA_8B_H100_TIMES,
             shape=EngineShape(kv_capacity_tokens=LLAMA_8B_H100.kv_capacity_tokens),
             description="Llama-3.1-8B bf16, one H100 a replica, measured",
+            served_as=("llama8b", "llama318b", "llama38b"),
         ),
         FleetProfile(
             name="qwen3-30b-a3b-h100",
@@ -169,6 +175,7 @@ def _profiles() -> dict[str, FleetProfile]:
             times=QWEN3_30B_A3B_H100_TIMES,
             shape=EngineShape(kv_capacity_tokens=QWEN3_30B_A3B_H100.kv_capacity_tokens),
             description="Qwen3-30B-A3B bf16 (MoE), one H100 a replica, step times measured, transfer scaled",
+            served_as=("qwen3moe", "qwen330ba3b"),
         ),
         FleetProfile(
             name="llama-70b-h100-tp4",
@@ -178,6 +185,7 @@ def _profiles() -> dict[str, FleetProfile]:
             times=_from_roofline(LLAMA_70B_FP8, h100, 4, SILICON_70B_DECODE),
             shape=EngineShape(kv_capacity_tokens=int(big.kv_capacity_tokens), gpus=4),
             description="Llama-3.1-70B fp8, four H100 a replica, roofline corrected by silicon rows",
+            served_as=("llama70b", "llama3170b", "llama3370b"),
         ),
     )
     return {profile.name: profile for profile in found}
@@ -193,6 +201,12 @@ def profile(name: str) -> FleetProfile:
     return PROFILES[name]
 
 
+def profile_of_model(path: str | None) -> FleetProfile | None:
+    """The profile whose model a server's --model-path names, as far as the path tells: `meta-llama/Llama-3.1-8B`."""
+    name = "".join(letter for letter in (path or "").rsplit("/", 1)[-1].lower() if letter.isalnum())
+    return next((found for found in PROFILES.values() if any(part in name for part in found.served_as)), None)
+
+
 def with_accelerator(base: FleetProfile, accelerator: str) -> FleetProfile:
     """The same fleet on another chip, from the catalogue alone; KV capacity grows with the memory left for it."""
     chip = lookup(accelerator)
@@ -201,6 +215,6 @@ def with_accelerator(base: FleetProfile, accelerator: str) -> FleetProfile:
         base,
         name=f"{base.name}@{accelerator}",
         accelerator=accelerator,
-        times=scaled_to(base.times, base.model, lookup(base.accelerator), chip, base.tensor_parallel),
+        times=scaled_to(base.times, lookup(base.accelerator), chip),
         shape=replace(base.shape, kv_capacity_tokens=int(prior.kv_capacity_tokens)),
     )

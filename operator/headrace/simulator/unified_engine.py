@@ -32,8 +32,10 @@ class UnifiedEngine(Engine):
 
     def __init__(self, name: str, times: EngineTimes, shape: EngineShape, host: Host, epoch: int) -> None:
         super().__init__(name, times, shape, host, epoch)
-        table = times.decode_table(shape.max_running)
-        self.batch = DecodeBatch(table, times.decode.decode_kv_token_s, shape.kv_capacity_tokens)
+        self.batch = DecodeBatch(
+            times.decode_table(shape.max_running), times.decode.decode_kv_token_s, shape.kv_capacity_tokens,
+            times.graph_batch, times.eager_decode_s,
+        )  # fmt: skip
         self.queue = PrefillQueue(shape.chunk_tokens)
         self.prefilling: PrefillStep | None = None
         self.prefill_step = NEVER  # decode step after which a prefill is decided to run

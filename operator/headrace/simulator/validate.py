@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from headrace.api.roles import Role
+from headrace.simulator import calibrate
 from headrace.simulator.engine import EngineShape
 from headrace.simulator.fleet import Bounds, Fleet, FleetSpec
 from headrace.simulator.pool import Lifecycle
@@ -24,6 +25,12 @@ SATURATED_FROM = 0.95  # utilisation from which a queue grows without end within
 OBJECTIVES = (Slo(0.5, 0.05), Slo(2.0, 0.05))  # a tight and a loose TTFT: attainment is compared at both
 _TOKENS = re.compile(r"(?:#tokens: |max_total_num_tokens=)(\d+)")
 _CHUNK = re.compile(r"--chunked-prefill-size[ =](\d+)")
+_MODEL = re.compile(r"--model(?:-path)?[ =](\S+)")
+NEEDED = ("isl", "osl", "arrival_window_s", "requests")
+
+
+class UnusableRun(ValueError):  # noqa: N818 - reads as what happened
+    """A measured run lacks what the comparison needs; the message names the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +39,66 @@ class Setup:
 
     shape: EngineShape
     replicas: Mapping[Role, int]
+    graph_batch: int | None = None  # the largest batch with a CUDA graph; None: the file does not say
+
+
+def check(measured: Mapping[str, Any]) -> None:
+    """Raise UnusableRun when a measured file lacks something, before hours are spent on the others."""
+    runs = measured.get("runs")
+    if not isinstance(runs, list) or not runs:
+        raise UnusableRun("runs is empty or missing; a serving file has one entry a rate")
+    for index, run in enumerate(runs):
+        missing = [name for name in NEEDED if not isinstance(run, Mapping) or name not in run]
+        if missing:
+            raise UnusableRun(f"runs[{index}] has no {', '.join(missing)}; record the run again")
+        if not run["requests"]:
+            raise UnusableRun(f"runs[{index}].requests is empty: no request was completed; leave the run out")
+        least = {"isl": 1, "osl": 2, "arrival_window_s": 1e-3}
+        if not all(isinstance(run[name], int | float) and run[name] >= value for name, value in least.items()):
+            raise UnusableRun(f"runs[{index}]: isl and arrival_window_s have to be above 0 and osl above 1")
+        for request in run["requests"]:
+            numbers = isinstance(request, list) and len(request) >= 3
+            if not numbers or not all(isinstance(value, int | float) for value in request[:3]):
+                raise UnusableRun(f"runs[{index}].requests holds {request!r}, but needs [send time, TTFT, end to end]")
+
+
+def served_model(measured: Mapping[str, Any]) -> str | None:
+    """The --model-path of the first server of a serving file, or of the server of a profile; its last part."""
+    servers = measured.get("servers") or [measured.get("server") or {}]
+    found = _MODEL.search(str(servers[0].get("cmd", "")))
+    return found.group(1).rstrip("/").rsplit("/", 1)[-1] if found else None
 
 
 def setup(measured: Mapping[str, Any], default: EngineShape) -> Setup:
-    """Roles, counts, KV capacity and chunk size from the commands and start-up events that the file keeps."""
+    """Roles, counts, KV capacity, chunk size and graphs from what the file keeps of commands and start-up."""
     servers = measured.get("servers") or []
     ports = {str(port) for run in measured["runs"] for port in run.get("metrics", {})}
     used = [server for server in servers if str(server.get("port")) in ports] or servers
     counts = dict.fromkeys(Role, 0)
-    shape = default
+    shape, graphs = default, None
     for server in used:
-        command = server.get("cmd", "")
+        command, info = server.get("cmd", ""), server.get("server_info") or {}
         role = next((r for r in (Role.PREFILL, Role.DECODE) if f"--disaggregation-mode {r}" in command), Role.WORKER)
         counts[role] += 1
         tokens = [int(found) for event in server.get("events", []) for found in _TOKENS.findall(str(event[-1]))]
         chunk = _CHUNK.search(command)
         shape = replace(
             shape,
-            kv_capacity_tokens=tokens[-1] if tokens else shape.kv_capacity_tokens,
-            chunk_tokens=int(chunk.group(1)) if chunk else shape.chunk_tokens,
+            kv_capacity_tokens=tokens[-1]
+            if tokens
+            else _above_0(info.get("max_total_num_tokens")) or shape.kv_capacity_tokens,
+            chunk_tokens=int(chunk.group(1))
+            if chunk
+            else _above_0(info.get("chunked_prefill_size")) or shape.chunk_tokens,
         )
+        if role is not Role.PREFILL:
+            graphs = calibrate.graph_batch(info) or graphs
     replicas = {role: count for role, count in counts.items() if count}
-    return Setup(shape, replicas or {Role.WORKER: 1})
+    return Setup(shape, replicas or {Role.WORKER: 1}, graphs)
+
+
+def _above_0(value: object) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None  # SGLang says -1 for a feature that is off
 
 
 def replay(run: Mapping[str, Any], made: Setup, times: EngineTimes, rng: Uniform) -> RunResult:
@@ -76,6 +121,7 @@ def compare(
 ) -> list[dict[str, Any]]:
     """One row a run of one file."""
     made = setup(measured, shape)
+    times = replace(times, graph_batch=made.graph_batch or times.graph_batch)
     return [_row(name, run, made, times, rng) for run in measured["runs"]]
 
 
@@ -139,7 +185,7 @@ def utilisation(times: EngineTimes, made: Setup, isl: int, osl: int, rate: float
     prefill_s = times.busy.step_s(isl, 0.5 * isl * isl)
     context = isl + 0.5 * osl
     batch = min(made.shape.max_running, int(made.shape.kv_capacity_tokens / context))
-    decode_s = osl * times.decode.decode_s(batch, batch * context)
+    decode_s = osl * times.decode_s(batch, batch * context)
     worker = made.replicas.get(Role.WORKER, 0)
     if worker:
         return rate / (worker * batch / (decode_s + batch * prefill_s))

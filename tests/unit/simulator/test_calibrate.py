@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from headrace.catalog.accelerators import lookup
-from headrace.catalog.measured import LLAMA_8B
+from headrace.catalog.measured import QWEN3_30B_A3B
 from headrace.simulator import calibrate
 from headrace.simulator.profiles import LLAMA_8B_H100_TIMES, PROFILES, catalogue_times, profile, scaled_to
 from headrace.simulator.times import EngineTimes
@@ -52,7 +52,10 @@ def test_the_fit_gives_an_engines_times_back() -> None:
 
 def test_a_moe_model_is_recognised_by_its_decode_steps() -> None:
     truth = profile("qwen3-30b-a3b-h100").times
-    found = calibrate.fit(*measured(truth)).decode
+    fitted = calibrate.fit(*measured(truth), QWEN3_30B_A3B)
+    found = fitted.decode
+    assert fitted.busy.token_s == pytest.approx(truth.busy.token_s, rel=0.01)
+    assert fitted.busy.step_s(1024, 2**19) == pytest.approx(truth.busy.step_s(1024, 2**19), rel=0.01)
     assert found.experts_share == truth.decode.experts_share
     assert found.decode_experts_s == pytest.approx(truth.decode.decode_experts_s, rel=1e-3)
     assert calibrate.fit(*measured(LLAMA_8B_H100_TIMES)).decode.experts_share == 0.0
@@ -66,13 +69,46 @@ def test_a_profile_without_enough_rows_is_refused_by_name() -> None:
         calibrate.fit(content | {"prefill": content["prefill"][:2]})
 
 
+def test_a_profile_row_without_a_figure_is_refused_by_table_row_and_field() -> None:
+    content, _ = measured(LLAMA_8B_H100_TIMES)
+    rows = [*content["decode"][:2], {"batch": 4}, *content["decode"][2:]]
+    with pytest.raises(calibrate.UnusableProfile, match=r"decode\[2\].total_kv_tokens"):
+        calibrate.fit(content | {"decode": rows})
+
+
+def test_without_a_probe_the_transfer_is_the_measured_pairs_by_kv_bytes_and_layers() -> None:
+    content, _ = measured(LLAMA_8B_H100_TIMES)
+    found = calibrate.fit(content)
+    assert found.transfer.token_s == pytest.approx(LLAMA_8B_H100_TIMES.transfer.token_s)
+    assert found.eager_launch_s == pytest.approx(LLAMA_8B_H100_TIMES.eager_launch_s)
+
+
+def test_steps_above_the_largest_graph_give_the_launch_time_and_stay_out_of_the_line() -> None:
+    content, probe = measured(LLAMA_8B_H100_TIMES)
+    eager = [{"batch": 320, "total_kv_tokens": 320 * 256, "step_s": 0.017}]
+    found = calibrate.fit(content | {"decode": content["decode"] + eager}, probe)
+    assert found.eager_decode_s == 0.017
+    assert found.decode == calibrate.fit(content, probe).decode
+    small = {"server_info": {"cuda_graph_config": {"decode": {"max_bs": 64}}}}
+    assert calibrate.fit(content | {"server": small}, probe).graph_batch == 64
+
+
+def test_reading_experts_and_their_arithmetic_neither_hide_nor_add() -> None:
+    busy = profile("qwen3-30b-a3b-h100").times.busy
+    dense_s = busy.base_s + 2048 * (busy.token_s - busy.expert_token_s)
+    experts_s = busy.step_s(2048, 0.0) - dense_s
+    arithmetic_s = 2048 * busy.expert_token_s
+    assert max(busy.experts_s, arithmetic_s) < experts_s < busy.experts_s + arithmetic_s
+    assert busy.step_s(1, 0.0) == pytest.approx(busy.floor_s, rel=1e-2)
+
+
 def test_a_chip_is_predicted_by_flops_bandwidth_and_unchanged_launches() -> None:
     before = LLAMA_8B_H100_TIMES
-    a100 = scaled_to(before, LLAMA_8B, lookup("nvidia-h100"), lookup("nvidia-a100"))
+    a100 = scaled_to(before, lookup("nvidia-h100"), lookup("nvidia-a100"))
     assert a100.busy.token_s / before.busy.token_s == pytest.approx(989 / 312)
     assert a100.decode.decode_kv_token_s / before.decode.decode_kv_token_s == pytest.approx(3.35 / 2.039)
     assert a100.idle.floor_s == before.idle.floor_s
-    h200 = scaled_to(before, LLAMA_8B, lookup("nvidia-h100"), lookup("nvidia-h200"))
+    h200 = scaled_to(before, lookup("nvidia-h100"), lookup("nvidia-h200"))
     assert h200.busy.token_s == before.busy.token_s
     assert h200.decode.decode_base_s / before.decode.decode_base_s == pytest.approx(0.77, abs=0.01)
     assert catalogue_times("nvidia-h100") == before

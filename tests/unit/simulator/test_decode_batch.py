@@ -98,3 +98,15 @@ def test_streams_are_sampled_evenly_and_never_more_than_asked() -> None:
     assert len(batch.streams(200)) == 100
     batch.advance(5)
     assert {age for _, age in batch.streams(200)} == {6}
+
+
+def test_above_the_largest_graph_a_step_takes_at_least_its_launches() -> None:
+    batch = DecodeBatch(BASE, KV_S, 10**9, graph_batch=2, eager_s=0.02)
+    for serial in range(2):
+        batch.add(Live(serial, Arrival(0.0, 100, 50)))
+    assert batch.span(1) == pytest.approx(BASE[2] + KV_S * 200)
+    batch.add(Live(2, Arrival(0.0, 100, 50)))
+    assert batch.span(1) == 0.02
+    assert batch.steps_within(batch.span(7)) == 7
+    batch.add(Live(3, Arrival(0.0, 500_000, 50)))
+    assert batch.span(1) == pytest.approx(BASE[4] + KV_S * 500_300)

@@ -6,7 +6,7 @@ import pytest
 from headrace.api.roles import Role
 from headrace.simulator import validate
 from headrace.simulator.engine import EngineShape
-from headrace.simulator.profiles import LLAMA_8B_H100_TIMES
+from headrace.simulator.profiles import LLAMA_8B_H100_TIMES, profile_of_model
 
 SHAPE = EngineShape(kv_capacity_tokens=410_620)
 FLAGS = "-m sglang.launch_server --chunked-prefill-size 2048"
@@ -65,3 +65,44 @@ def test_rates_above_capacity_are_marked_and_left_out_of_the_medians() -> None:
         {"saturated": True, "error_tpot_p50_s": 0.9, "error_ttft_p50_s": 0.9, "error_ttft_p90_s": 0.0, **attained},
     ]
     assert validate.report(rows)["median_error"] == {"tpot_p50": 0.02, "ttft_p50": 0.1, "ttft_p90": 0.0}
+
+
+def test_the_setup_falls_back_to_the_servers_own_account_of_itself() -> None:
+    info = {
+        "max_total_num_tokens": 906_051, "chunked_prefill_size": 4096,
+        "cuda_graph_config": {"decode": {"max_bs": 128}},
+    }  # fmt: skip
+    measured = {"servers": [{"port": 1, "cmd": "x", "server_info": info}], "runs": [{"metrics": {}}]}
+    made = validate.setup(measured, SHAPE)
+    assert (made.shape.kv_capacity_tokens, made.shape.chunk_tokens, made.graph_batch) == (906_051, 4096, 128)
+    measured["servers"] = [{"port": 1, "cmd": "x", "server_info": {"chunked_prefill_size": -1}}]
+    assert validate.setup(measured, SHAPE).shape == SHAPE
+
+
+@pytest.mark.parametrize(
+    ("command", "model"),
+    [
+        ("-m sglang.launch_server --model-path ./dev/models/llama8b --port 1", "llama8b"),
+        ("x --model-path=meta-llama/Llama-3.1-8B-Instruct", "Llama-3.1-8B-Instruct"),
+        ("x --model Qwen/Qwen3-30B-A3B/", "Qwen3-30B-A3B"),
+        ("x", None),
+    ],
+)
+def test_the_model_is_the_last_part_of_the_path_that_was_served(command: str, model: str | None) -> None:
+    assert validate.served_model({"servers": [{"cmd": command}]}) == model
+    assert validate.served_model({"server": {"cmd": command}}) == model
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", "llama-8b-h100"),
+        ("Qwen/Qwen3-30B-A3B", "qwen3-30b-a3b-h100"),
+        ("Llama-3.1-70B-fp8", "llama-70b-h100-tp4"),
+        ("gpt-oss-20b", None),
+        (None, None),
+    ],
+)
+def test_a_profile_is_found_by_the_path_of_its_model(path: str | None, name: str | None) -> None:
+    found = profile_of_model(path)
+    assert (found.name if found else None) == name
