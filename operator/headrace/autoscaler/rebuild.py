@@ -31,7 +31,7 @@ UNKNOWN = (
     "lengths of single requests: those between two scrapes count as alike and evenly spread",
     "what happened between two scrapes, and when exactly: decisions may come a scrape earlier or later",
     "busy seconds and step times of the engines: the published capacity model is taken as it was",
-    "what the operator remembered before the warm-up, and replicas set by hand",
+    "what the operator remembered before the warm-up",
 )
 _STATE = tuple(name for name in Totals.__dataclass_fields__ if name not in {"at", "running"})
 _LOAD = (
@@ -92,7 +92,7 @@ def _known(recording: Recording, tick: float) -> tuple[Limits, CapacityModel] | 
     except KeyError:
         return None
     roles = {role.value for role in limits.roles}
-    told = all(roles <= recording.at(figure, tick).keys() for figure in ("target", "desired", "startup"))
+    told = all(roles <= recording.at(figure, tick).keys() for figure in ("target", "workload", "startup"))
     return (limits, model) if roles and told else None
 
 
@@ -126,7 +126,7 @@ def _signals(  # noqa: PLR0917  one tick of the recording, and what the ticks be
     lives: Mapping[Role, _Lives],
 ) -> Signals:  # fmt: skip
     startup_s, counts = recording.at("startup", tick), recording.at("replicas", tick)
-    desired = recording.at("desired", tick)
+    workload, floors = recording.at("workload", tick), recording.at("floor", tick)
     pods: list[PodSample] = []
     for role in limits.roles:
         here = [engine for engine in engines if engine.role is role and tick in engine.samples]
@@ -137,7 +137,7 @@ def _signals(  # noqa: PLR0917  one tick of the recording, and what the ticks be
         service=recording.service,
         at=tick,
         pods=tuple(_placed(pod, model) for pod in pods),
-        pools={role: PoolState(round(desired[role])) for role in limits.roles},
+        pools={role: _pool(workload[role], floors.get(role, 0.0), tick + limits.tick_s) for role in limits.roles},
         gateway=None if waiting is None else GatewaySample(tick, round(waiting)),
         source=SOURCE,
     )
@@ -174,6 +174,10 @@ def _pods(  # noqa: PLR0917  one role at one tick
     since[:] = [*since[-waiting:], *[tick] * (waiting - len(since))] if waiting else []
     found += [PodSample(f"starting-{role}-{i}", role, PodPhase.STARTING, at) for i, at in enumerate(since)]
     return found
+
+
+def _pool(replicas: float, floor: float, until: float) -> PoolState:
+    return PoolState(round(replicas), round(floor), until if floor else 0.0)
 
 
 def _placed(pod: PodSample, model: CapacityModel) -> PodSample:

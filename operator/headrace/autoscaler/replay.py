@@ -265,6 +265,12 @@ def recorded_targets(entry: Entry) -> dict[Role, int]:
     return {Role(name): part["target"]["replicas"] for name, part in entry.recorded["roles"].items()}
 
 
+def recorded_needs(entry: Entry, role: Role) -> dict[str, float]:
+    """What each constraint asked for; empty where the role was not there."""
+    part = entry.recorded["roles"].get(role.value, {"needs": ()})
+    return {need["constraint"]: need["replicas"] for need in part["needs"]}
+
+
 def _started(pod: PodSample, startup_s: float) -> PodSample:
     return pod if pod.ready_at is None else replace(pod, created_at=pod.ready_at - startup_s)
 

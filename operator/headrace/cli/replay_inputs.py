@@ -84,10 +84,13 @@ def from_prometheus(url: str | None, service: str | None, start: float, end: flo
     warm_up = -(-WARM_UP_S // step_s) * step_s
     span = Span(int(start) - warm_up, int(end), step_s)
     try:
-        return list(entries(PrometheusHistory(url).record(key, span)))
+        found = list(entries(PrometheusHistory(url).record(key, span)))
     except (PrometheusDownError, MissingSeriesError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
+    if found and found[-1].limits.tick_s != step_s:
+        typer.echo(f"the operator decided every {found[-1].limits.tick_s:g} s: that --step comes closer", err=True)
+    return found
 
 
 def key_of(service: str | None) -> Key:

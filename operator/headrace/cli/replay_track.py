@@ -8,7 +8,7 @@ from typing import Any
 
 from headrace.api.roles import Role
 from headrace.autoscaler.decision import Decision, RoleDecision
-from headrace.autoscaler.replay import Difference, Entry, Step, compare, recorded_targets
+from headrace.autoscaler.replay import Difference, Entry, Step, compare, recorded_needs, recorded_targets
 
 GAP_TICKS = 3.0  # a longer pause in the log is the operator's, and counts as one tick of the replica-hours
 
@@ -20,6 +20,7 @@ class RoleTrack:
     recorded: list[int] = field(default_factory=list)
     replayed: list[int] = field(default_factory=list)
     needs: list[Mapping[str, float]] = field(default_factory=list)  # constraint -> replicas
+    recorded_needs: list[Mapping[str, float]] = field(default_factory=list)
     binding: list[str] = field(default_factory=list)
     message: list[str] = field(default_factory=list)
     gpus: float = 1.0  # of one replica
@@ -29,12 +30,14 @@ class RoleTrack:
         self.recorded.append(0)
         self.replayed.append(0)
         self.needs.append({})
+        self.recorded_needs.append({})
         self.binding.append("")
         self.message.append("")
 
-    def add(self, recorded: int, part: RoleDecision) -> None:
-        """A tick's decision."""
+    def add(self, recorded: int, needs: Mapping[str, float], part: RoleDecision) -> None:
+        """A tick's decision beside what was recorded."""
         self.recorded.append(recorded)
+        self.recorded_needs.append(needs)
         self.replayed.append(part.target.replicas)
         self.needs.append({need.constraint.value: need.replicas for need in part.needs})
         self.binding.append(part.binding.value)
@@ -110,7 +113,7 @@ def _add(track: Track, entry: Entry, decision: Decision, difference: Difference 
         line = track.roles.setdefault(role, RoleTrack())
         while len(line.recorded) < len(track.at):
             line.absent()
-        line.add(before, part)
+        line.add(before, recorded_needs(entry, role), part)
         line.gpus = entry.limits.roles[role].gpus
         if before != after and not track.first_target:
             track.first_target = (
@@ -181,5 +184,6 @@ def _row(track: Track, index: int) -> dict[str, Any]:
             "replayed": line.replayed[index],
             "binding": line.binding[index],
             "needs": line.needs[index],
+            "recorded_needs": line.recorded_needs[index],
         }
     return row

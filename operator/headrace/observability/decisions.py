@@ -9,6 +9,7 @@ from headrace.autoscaler.figures import capacity_figures, limit_figures
 from headrace.autoscaler.limits import Limits
 from headrace.autoscaler.memory import startup_s
 from headrace.autoscaler.plan import Plan
+from headrace.autoscaler.signals import Signals
 from headrace.loops.keys import Key
 
 _SERVICE = ("namespace", "service")
@@ -22,6 +23,18 @@ class DecisionMetrics:
         self.target = Gauge(
             "headrace_target_replicas",
             "Replicas that the autoscaler decided for, without those that drain.",
+            _ROLE,
+            registry=registry,
+        )
+        self.workload = Gauge(
+            "headrace_workload_replicas",
+            "spec.replicas of a role's workload as the decision saw it, those that drain included.",
+            _ROLE,
+            registry=registry,
+        )
+        self.floor = Gauge(
+            "headrace_floor_replicas",
+            "Replicas below which a role may not go because somebody else wrote that number; 0: nobody did.",
             _ROLE,
             registry=registry,
         )
@@ -52,7 +65,7 @@ class DecisionMetrics:
         self._limits: dict[Key, Limits] = {}
         self._models: dict[Key, CapacityModel] = {}
 
-    def publish(self, key: Key, limits: Limits, made: Plan) -> None:
+    def publish(self, key: Key, signals: Signals, limits: Limits, made: Plan) -> None:
         """Set all series of a service. Limits and capacity are written only when they changed."""
         known, model = self._limits.get(key), self._models.get(key)
         if known is not None and known.roles.keys() != limits.roles.keys():
@@ -64,6 +77,9 @@ class DecisionMetrics:
             self.startup.labels(*labels).set(startup_s(made.memory.role(role), limits.startup_prior_s))
             for need in part.needs:
                 self.need.labels(*labels, need.constraint.value).set(need.replicas)
+        for role, pool in signals.pools.items():
+            self.workload.labels(*key, role.value).set(pool.desired)
+            self.floor.labels(*key, role.value).set(pool.floor if pool.floor_until > signals.at else 0)
         if known != limits:
             _set(self.limit, key, limit_figures(limits), {} if known is None else limit_figures(known))
         if model is not made.model:
@@ -72,7 +88,7 @@ class DecisionMetrics:
 
     def families(self) -> Iterable[Gauge]:
         """All of them."""
-        return self.target, self.need, self.startup, self.limit, self.capacity
+        return self.target, self.workload, self.floor, self.need, self.startup, self.limit, self.capacity
 
     def forget(self, key: Key) -> None:
         """Drop every series of a service."""

@@ -24,7 +24,8 @@ _COUNTERS = {
 }
 _OWN = {
     "target": ("headrace_target_replicas", ("role",)),
-    "desired": ("headrace_desired_replicas", ("role",)),
+    "workload": ("headrace_workload_replicas", ("role",)),
+    "floor": ("headrace_floor_replicas", ("role",)),
     "replicas": ("headrace_replicas", ("role", "state")),
     "need": ("headrace_need_replicas", ("role", "constraint")),
     "startup": ("headrace_startup_seconds", ("role",)),

@@ -62,7 +62,8 @@ def _publish(own: dict[str, dict[str, dict[float, float]]], tick: Tick, at: floa
     values: dict[str, dict[str, float]] = {
         "limit": limit_figures(tick.limits),
         "capacity": capacity_figures(tick.plan.model),
-        "desired": {role.value: pool.desired for role, pool in tick.signals.pools.items()},
+        "workload": {role.value: pool.desired for role, pool in tick.signals.pools.items()},
+        "floor": {role.value: pool.floor for role, pool in tick.signals.pools.items()},
     }
     for role, part in tick.plan.decision.roles.items():
         lead_s = startup_s(tick.plan.memory.role(role), tick.limits.startup_prior_s)

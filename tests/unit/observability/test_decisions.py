@@ -11,6 +11,7 @@ from headrace.autoscaler.figures import capacity_of_figures, limits_of_figures
 from headrace.autoscaler.limits import Limits, Objective, RoleLimits
 from headrace.autoscaler.memory import initial_memory
 from headrace.autoscaler.plan import Plan, plan
+from headrace.autoscaler.signals import PoolState
 from headrace.catalog.accelerators import lookup
 from headrace.catalog.measured import LLAMA_8B
 from headrace.loops.keys import Key
@@ -27,9 +28,11 @@ LIMITS = Limits(
 )
 
 
+FLEET = FluidFleet(MODEL, {Role.PREFILL: 1, Role.DECODE: 2}, rate=lambda _: 10.0).signals()
+
+
 def made(limits: Limits = LIMITS) -> Plan:
-    fleet = FluidFleet(MODEL, {Role.PREFILL: 1, Role.DECODE: 2}, rate=lambda _: 10.0)
-    return plan(fleet.signals(), MODEL, limits, initial_memory(), fleet.now)
+    return plan(FLEET, MODEL, limits, initial_memory(), FLEET.at)
 
 
 def figures(metrics: Metrics, family: str, label: str) -> dict[str, float]:
@@ -39,7 +42,7 @@ def figures(metrics: Metrics, family: str, label: str) -> dict[str, float]:
 
 def test_limits_and_capacity_are_read_back_from_the_metrics() -> None:
     metrics = Metrics()
-    metrics.decided.publish(CHAT, LIMITS, made())
+    metrics.decided.publish(CHAT, FLEET, LIMITS, made())
     assert limits_of_figures(figures(metrics, "headrace_limit", "limit")) == LIMITS
     model = capacity_of_figures(figures(metrics, "headrace_capacity", "figure"))
     assert replace(model, source=MODEL.source) == MODEL
@@ -47,7 +50,7 @@ def test_limits_and_capacity_are_read_back_from_the_metrics() -> None:
 
 def test_target_needs_and_start_up_time_are_those_of_the_decision() -> None:
     metrics, planned = Metrics(), made()
-    metrics.decided.publish(CHAT, LIMITS, planned)
+    metrics.decided.publish(CHAT, FLEET, LIMITS, planned)
     decode = planned.decision.roles[Role.DECODE]
     assert figures(metrics, "headrace_target_replicas", "role")["decode"] == decode.target.replicas
     needs = figures(metrics, "headrace_need_replicas", "constraint")
@@ -57,25 +60,34 @@ def test_target_needs_and_start_up_time_are_those_of_the_decision() -> None:
 
 def test_a_limit_that_was_taken_off_and_a_role_that_is_gone_lose_their_series() -> None:
     metrics = Metrics()
-    metrics.decided.publish(CHAT, LIMITS, made())
+    metrics.decided.publish(CHAT, FLEET, LIMITS, made())
     free = replace(LIMITS, gpu_budget=None)
-    metrics.decided.publish(CHAT, free, made(free))
+    metrics.decided.publish(CHAT, FLEET, free, made(free))
     assert "gpu_budget" not in figures(metrics, "headrace_limit", "limit")
     alone = replace(free, roles={Role.DECODE: RoleLimits(2, 4)})
-    metrics.decided.publish(CHAT, alone, made(alone))
+    metrics.decided.publish(CHAT, FLEET, alone, made(alone))
     assert set(figures(metrics, "headrace_target_replicas", "role")) == {"decode"}
 
 
 def test_a_forgotten_service_leaves_no_series_and_is_published_whole_again() -> None:
     metrics = Metrics()
     for key in (CHAT, Key("default", "mail")):
-        metrics.decided.publish(key, LIMITS, made())
+        metrics.decided.publish(key, FLEET, LIMITS, made())
     metrics.forget(CHAT)
     text = generate_latest(metrics.registry).decode()
     assert 'service="chat"' not in text
     assert 'service="mail"' in text
-    metrics.decided.publish(CHAT, LIMITS, made())
+    metrics.decided.publish(CHAT, FLEET, LIMITS, made())
     assert (
         'headrace_limit{limit="prefill.max",namespace="default",service="chat"} 8.0'
         in generate_latest(metrics.registry).decode()
     )
+
+
+def test_a_floor_is_told_while_it_holds() -> None:
+    metrics = Metrics()
+    for until, told in ((FLEET.at + 1.0, 3.0), (FLEET.at, 0.0)):
+        pools = {**FLEET.pools, Role.DECODE: PoolState(4, 3, until)}
+        metrics.decided.publish(CHAT, replace(FLEET, pools=pools), LIMITS, made())
+        assert figures(metrics, "headrace_floor_replicas", "role")["decode"] == told
+        assert figures(metrics, "headrace_workload_replicas", "role") == {"prefill": 1.0, "decode": 4.0}

@@ -88,6 +88,17 @@ def test_a_count_that_is_a_scrape_old_makes_no_silent_replica_of_a_pod_that_ende
     assert not [pod.pod for entry in found for pod in entry.signals.pods if pod.pod.startswith("unseen")]
 
 
+def test_replicas_that_somebody_set_are_a_floor_as_long_as_they_were(run: list[Tick]) -> None:
+    recording = recording_of(run[:10], scrape_s=5.0)
+    own: dict[str, Any] = dict(recording.own)
+    own["floor"] = {"prefill": dict.fromkeys(recording.ticks[:6], 3.0) | dict.fromkeys(recording.ticks[6:], 0.0)}
+    found = list(entries(replace(recording, own=own)))
+    pools = [entry.signals.pools[Role.PREFILL] for entry in found]
+    assert [pool.floor for pool in pools] == [3] * 6 + [0] * 4
+    targets = [step.decision.targets()[Role.PREFILL].replicas for step in replay(found) if step.decision]
+    assert targets[:6] == [3] * 6
+
+
 def test_ticks_at_which_the_operator_was_silent_are_left_out(run: list[Tick]) -> None:
     recording = recording_of(run[:20])
     cut = set(recording.ticks[5:9])
