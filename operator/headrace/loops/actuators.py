@@ -9,7 +9,15 @@ from headrace.kube.interface import Forbidden, Kube, Manifest, NotFound
 from headrace.kube.kinds import CHILD_KINDS, HORIZONTAL_POD_AUTOSCALER, SCALED_OBJECT
 from headrace.loops.keys import Key
 from headrace.loops.observe import observe_children
-from headrace.reconcile.actuators import Actuators, find_leaving, find_rivals, judge, with_room, without_conflicts
+from headrace.reconcile.actuators import (
+    Actuators,
+    find_failures,
+    find_leaving,
+    find_rivals,
+    judge,
+    with_room,
+    without_conflicts,
+)
 
 # For so long one LIST serves every pass: a thousand services of a namespace would otherwise each list all its
 # HorizontalPodAutoscalers. Somebody else's is noticed that much later, as their first write wakes us anyway.
@@ -43,7 +51,7 @@ class Surveyor:
     prometheus: bool
     _known: dict[str, Landscape] = field(default_factory=dict)
 
-    async def survey(self, key: Key, service: InferenceService, desired: Sequence[Manifest]) -> Survey:
+    async def survey(self, key: Key, service: InferenceService, desired: Sequence[Manifest], now: float) -> Survey:
         """Read what exists. Raises KubeError."""
         around = await self._around(key.namespace)
         rivals = find_rivals(service, around.actuators)
@@ -52,8 +60,10 @@ class Surveyor:
         kinds = (*CHILD_KINDS, SCALED_OBJECT) if around.keda else CHILD_KINDS
         observed = await observe_children(self.kube, key, wanted, kinds)
         leaving = find_leaving(service, wanted, observed)
-        obstacle = judge(service, rivals, observed, keda=around.keda, prometheus=self.prometheus)
-        return Survey(tuple(with_room(wanted, observed)), tuple(observed), Actuators(rivals, leaving, obstacle))
+        failures = find_failures(service, observed)
+        obstacle = judge(service, rivals, failures, now, keda=around.keda, prometheus=self.prometheus)
+        found = Actuators(rivals, leaving, obstacle, settling=bool(failures) and obstacle is None)
+        return Survey(tuple(with_room(wanted, observed)), tuple(observed), found)
 
     async def _around(self, namespace: str) -> Landscape:
         """From memory for SHARED_S. KEDA is looked for each time anew: it may be installed later."""

@@ -104,7 +104,8 @@ class Reconciler:
             return DRAIN_POLL_S
         if this.actuators.leaving:
             return LEAVING_RETRY_S
-        return STALLED_RETRY_S if this.stall or this.actuators.obstacle else None
+        waits = this.stall or this.actuators.obstacle or this.actuators.settling
+        return STALLED_RETRY_S if waits else None
 
     def _forget(self, key: Key) -> None:
         self._book.forget(key)
@@ -118,7 +119,7 @@ class Reconciler:
             this.stall = Stall(ConditionReason.MODEL_INVALID, f"spec.model.source: {report.problem}")
         bounds = bounds_of(this.service)
         born = initial_replicas(this.service)
-        survey = await self._surveyor.survey(this.key, this.service, desired)
+        survey = await self._surveyor.survey(this.key, this.service, desired, this.now)
         this.actuators = survey.actuators
         this.children = {Ref.of(child): child for child in survey.observed}
         for pod in map(view, self._pods.of(this.key)):

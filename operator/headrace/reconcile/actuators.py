@@ -10,11 +10,14 @@ from headrace.api.v1alpha1 import InferenceService
 from headrace.desired.names import pool_name
 from headrace.reconcile.diff import Ref, controlled_by
 from headrace.reconcile.fields import Manifest
+from headrace.reconcile.pods import parse_time
 
 HPA, SCALED_OBJECT, DEPLOYMENT = "HorizontalPodAutoscaler", "ScaledObject", "Deployment"
 ACTUATORS = frozenset({HPA, SCALED_OBJECT})
 # The conditions by which the two say that they can't scale.
 _HEALTH = {HPA: ("AbleToScale", "ScalingActive"), SCALED_OBJECT: ("Ready",)}
+# A new actuator looks for its number at once, and finds it after a scrape and a sync of its own: half a minute each.
+SETTLE_S = 60.0
 _UPPER = {HPA: "maxReplicas", SCALED_OBJECT: "maxReplicaCount"}
 
 Rivals = Mapping[Role, tuple[Ref, ...]]
@@ -29,12 +32,22 @@ class Obstacle:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """An actuator of ours says that it can't scale."""
+
+    ref: Ref
+    reason: str
+    since: float  # epoch seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Actuators:
     """What a pass found out about the actuators of a service's pools."""
 
     rivals: Rivals = field(default_factory=dict)
     leaving: frozenset[Role] = frozenset()  # pools whose actuator of ours is no longer wanted and not gone yet
     obstacle: Obstacle | None = None
+    settling: bool = False  # one of ours says that it can't scale, but not for long yet
 
     def held(self, role: Role) -> bool:
         """Whether something else may still write the replicas of the role."""
@@ -97,8 +110,21 @@ def find_leaving(
     return frozenset(role for role in service.spec.roles if pool_name(service, role) in names)
 
 
+def find_failures(service: InferenceService, observed: Iterable[Manifest]) -> list[Failure]:
+    """What actuators of ours say against themselves. One that has said nothing yet says nothing against itself."""
+    found = []
+    for obj in observed:
+        if not is_actuator(obj) or not controlled_by(obj, service.uid):
+            continue
+        for condition in (obj.get("status") or {}).get("conditions") or ():
+            if condition["type"] in _HEALTH[obj["kind"]] and condition["status"] == "False":
+                since = parse_time(condition.get("lastTransitionTime")) or 0.0
+                found.append(Failure(Ref.of(obj), condition.get("reason") or condition["type"], since))
+    return found
+
+
 def judge(
-    service: InferenceService, rivals: Rivals, observed: Iterable[Manifest], *, keda: bool, prometheus: bool
+    service: InferenceService, rivals: Rivals, failures: Sequence[Failure], now: float, *, keda: bool, prometheus: bool
 ) -> Obstacle | None:
     """What keeps the mode from working. `keda`: KEDA's kind is served. `prometheus`: its address is known."""
     mode = service.spec.autoscaling.mode
@@ -116,7 +142,8 @@ def judge(
             "KEDA reads the decided replicas from Prometheus, whose address the operator was not told: set "
             "HEADRACE_PROMETHEUS_URL, or set spec.autoscaling.mode to HPA or Internal",
         )
-    return _failing(service, observed) if mode.delegated else None
+    old = [failure for failure in failures if now - failure.since >= SETTLE_S]
+    return _failing(old[0]) if old and mode.delegated else None
 
 
 def _conflict(service: InferenceService, rivals: Rivals) -> Obstacle:
@@ -131,22 +158,12 @@ def _conflict(service: InferenceService, rivals: Rivals) -> Obstacle:
     )
 
 
-def _failing(service: InferenceService, observed: Iterable[Manifest]) -> Obstacle | None:
-    """An actuator of ours that says it can't scale. One that has not said anything yet is given its time."""
-    for obj in observed:
-        if not is_actuator(obj) or not controlled_by(obj, service.uid):
-            continue
-        conditions = {c["type"]: c for c in (obj.get("status") or {}).get("conditions") or ()}
-        for kind in _HEALTH[obj["kind"]]:
-            condition = conditions.get(kind, {})
-            if condition.get("status") == "False":
-                plural = "hpa" if obj["kind"] == HPA else "scaledobject"
-                return Obstacle(
-                    ConditionReason.ACTUATOR_FAILING,
-                    f"{Ref.of(obj)} can't scale ({condition.get('reason') or kind}): "
-                    f"kubectl describe {plural} {obj['metadata']['name']}",
-                )
-    return None
+def _failing(failure: Failure) -> Obstacle:
+    plural = "hpa" if failure.ref.kind == HPA else "scaledobject"
+    return Obstacle(
+        ConditionReason.ACTUATOR_FAILING,
+        f"{failure.ref} can't scale ({failure.reason}): kubectl describe {plural} {failure.ref.name}",
+    )
 
 
 def _target(actuator: Manifest) -> str:

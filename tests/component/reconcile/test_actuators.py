@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from headrace_fakes.apiserver.server import Fault
 
+from headrace.api.conditions import format_time
 from headrace.api.roles import Role
 from headrace.kube.kinds import DEPLOYMENT, HORIZONTAL_POD_AUTOSCALER, INFERENCE_SERVICE, SCALED_OBJECT
 from headrace.settings import Settings
@@ -193,10 +194,14 @@ async def test_an_edited_or_deleted_actuator_is_repaired(world: World) -> None:
 
 async def test_an_actuator_that_says_it_cannot_scale_is_reported(world: World) -> None:
     await begin(world, "HPA")
-    broken = {"type": "ScalingActive", "status": "False", "reason": "FailedGetExternalMetric", "message": "none"}
+    since = {"lastTransitionTime": format_time(world.clock.at)}
+    broken = {"type": "ScalingActive", "status": "False", "reason": "FailedGetExternalMetric", **since}
     await world.kube.merge_patch(
         HORIZONTAL_POD_AUTOSCALER, "default", "chat-decode", {"status": {"conditions": [broken]}}
     )
+    assert await world.step() == 30.0, "looked at again"
+    assert (await world.condition("ScalingActive"))["reason"] == "Delegated", "its first look comes before a scrape"
+    world.clock.at += 60
     await world.step()
     found = await world.condition("ScalingActive")
     assert (found["status"], found["reason"]) == ("False", "ActuatorFailing")
