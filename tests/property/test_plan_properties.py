@@ -169,6 +169,28 @@ def test_a_pod_that_says_nothing_never_lets_its_role_shrink(
         assert decision.roles[role].target.replicas >= min(staying, limits.roles[role].max)
 
 
+@given(fleets(), limit_sets(), st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_pod_whose_figures_are_old_never_lets_its_role_shrink(
+    signals: Signals, limits: Limits, data: st.DataObject
+) -> None:
+    limits = replace(limits, gpu_budget=None, restart_hold_s=0.0)
+    old_s = data.draw(st.floats(limits.fresh_s + 0.1, limits.stale_s))
+    hung = data.draw(st.booleans())
+
+    def late(pod: PodSample) -> PodSample:
+        if pod.phase is not PodPhase.SERVING or pod.load is None:
+            return pod
+        if hung:
+            return replace(pod, sampled_at=NOW, load=replace(pod.load, lag_s=old_s))
+        return replace(pod, sampled_at=NOW - old_s)
+
+    decision = decide(replace(signals, pods=tuple(map(late, signals.pods))), limits).decision
+    for role in {pod.role for pod in signals.pods if pod.phase is PodPhase.SERVING}:
+        staying = sum(p.role is role and p.phase is not PodPhase.DRAINING for p in signals.pods)
+        assert decision.roles[role].target.replicas >= min(staying, limits.roles[role].max)
+
+
 @given(fleets(), limit_sets())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_equal_inputs_give_equal_decisions_and_records_are_lossless(signals: Signals, limits: Limits) -> None:

@@ -95,7 +95,7 @@ class SignalHealth:
     """Whether the signals can carry a decision: the condition SignalsHealthy."""
 
     healthy: bool
-    reason: str  # CamelCase: Fresh, Stale, Missing, NoEngineState, ...
+    reason: str  # CamelCase: Fresh, PodsSilent, Stale, NoEngineState, ...
     message: str
     fresh: int  # pods by state
     stale: int
