@@ -13,6 +13,7 @@ from typing import Any
 
 from e2e.benchmarks import fleets, plots, report, tune
 from e2e.benchmarks.cells import cells
+from e2e.benchmarks.fingerprint import code_digest, file_digest
 from e2e.benchmarks.matrix import (
     BOUNDS,
     FULL_WINDOWS,
@@ -27,7 +28,7 @@ from e2e.benchmarks.matrix import (
 )
 from e2e.benchmarks.registry import BASELINES, HEADRACE, QUICK_BASELINES, entry
 from e2e.benchmarks.spread import find_scales, spread
-from e2e.benchmarks.store import Store
+from e2e.benchmarks.store import Row, Store
 from e2e.benchmarks.traces import DEFAULT_TRACES, files, judged, rows, tuned
 from e2e.benchmarks.work import run_job
 from headrace.cli.simulate_files import UnreadableTrace
@@ -53,13 +54,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         scenes, problems = full_scenes(args.traces, args.objectives, args.fleets, args.replicas)
     scenes = [s for s in scenes if not args.only or any(part in s.window.trace for part in args.only)]
+    store.match({s.window.trace: file_digest(Path(s.window.path)) for s in scenes})
     failed = find_scales(scenes, store, args.jobs)
     usable = [scene for scene in scenes if store.scales.get(scene.key) is not None]
     todo = jobs(usable, args.delays, args.policies, winners, seeds=args.seeds, quick=args.quick and not args.sweep)
     failed += _run(todo, store, args.jobs)
     wanted = {job.key for job in todo}
     rows = [row for key, row in store.rows.items() if key in wanted]
-    notes = [*_notes(args, scenes, store), *(f"Left out: {p}." for p in problems), *(f"FAILED: {f}." for f in failed)]
+    notes = [
+        *_notes(args, scenes, store),
+        *_older(rows),
+        *(f"Left out: {p}." for p in problems),
+        *(f"FAILED: {f}." for f in failed),
+    ]
     text = report.write(rows, args.delays, winners, args.out, notes)
     plots.pareto(cells(rows, args.delays), args.out / "plots")
     print(text.split("## Attainment at")[0])
@@ -145,6 +152,14 @@ def _tune(args: argparse.Namespace, store: Store) -> int:
     tune.write(found, [scene.window.trace for scene in usable])
     print(f"{tune.WINNERS_PATH}: {len(found)} policies tuned on {', '.join(s.window.trace for s in usable)}")
     return 0
+
+
+def _older(rows: Sequence[Row]) -> list[str]:
+    """A note where the report mixes rows of this code with rows that other code made."""
+    policies = sorted({row["policy"] for row in rows if row.get("code") != code_digest()})
+    if not policies:
+        return []
+    return [f"Made by other code than today's, run again with --again: {', '.join(policies)}."]
 
 
 def _notes(args: argparse.Namespace, scenes: Sequence[Scene], store: Store) -> list[str]:

@@ -5,7 +5,6 @@ was interrupted as long as the code is the same.
 """
 
 import argparse
-import hashlib
 import os
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from e2e.benchmarks import fleets, robustness_report
+from e2e.benchmarks.fingerprint import code_digest, file_digest
 from e2e.benchmarks.matrix import REPLICAS, Scene, quick_scenes
 from e2e.benchmarks.spread import find_scales, spread
 from e2e.benchmarks.store import Store
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     store = Store(args.out)
     scenes, problems = quick_scenes(args.traces, args.replicas)
     scenes = _chosen([s for s in scenes if not args.only or any(part in s.window.trace for part in args.only)])
+    store.match({s.window.trace: file_digest(Path(s.window.path)) for s in scenes})
     failed = find_scales(scenes, store, args.jobs)
     unmet = [scene.key for scene in scenes if store.scales.get(scene.key) is None]
     todo = runs([s for s in scenes if s.key not in unmet], args.seeds, code_digest(), ablate=args.ablate)
@@ -101,18 +102,6 @@ def _words(text: str) -> list[str]:
 def _chosen(scenes: Sequence[Scene]) -> list[Scene]:
     named = [s for s in scenes if any(part in s.window.trace for part in ROBUST_TRACES)]
     return (named if len(named) >= SCENES else list(scenes))[:SCENES]
-
-
-def code_digest() -> str:
-    """Eight hex digits over the sources that decide the outcome: rows of other code are never reported as this one's.
-
-    The whole `headrace` package and this folder: a docstring changes it too, which costs a run of minutes.
-    """
-    folders = [Path(clairvoyant.__code__.co_filename).parents[1], Path(__file__).parent]  # headrace, this folder
-    found = hashlib.sha256()
-    for path in sorted(path for folder in folders for path in folder.rglob("*.py")):
-        found.update(path.read_bytes())
-    return found.hexdigest()[:8]
 
 
 def runs(scenes: Iterable[Scene], seeds: int, code: str, *, ablate: bool) -> list[Run]:

@@ -19,6 +19,7 @@ class Store:
         directory.mkdir(parents=True, exist_ok=True)
         self.rows_path = directory / "rows.jsonl"
         self.scales_path = directory / "scales.json"
+        self.traces_path = directory / "traces.json"  # digest of each trace that rows and scales belong to
         self.rows: dict[str, Row] = {row["key"]: row for row in _lines(self.rows_path)}
         self.scales: dict[str, Scale | None] = {
             key: Scale(**value) if value else None for key, value in _mapping(self.scales_path).items()
@@ -38,8 +39,20 @@ class Store:
 
     def forget(self, policies: set[str]) -> None:
         """Drop the rows of these policies, so that they are run again after their code changed."""
-        self.rows = {key: row for key, row in self.rows.items() if row["policy"] not in policies}
-        self.rows_path.write_text("".join(json.dumps(row) + "\n" for row in self.rows.values()), encoding="utf-8")
+        self._keep({key: row for key, row in self.rows.items() if row["policy"] not in policies})
+
+    def match(self, digests: Mapping[str, str]) -> None:
+        """Drop what belongs to another file of the same name: `digests` are those of the traces to be run, by name."""
+        known: dict[str, str] = dict(_mapping(self.traces_path))
+        other = {trace for trace, digest in digests.items() if known.get(trace, digest) != digest}
+        if other:
+            self._keep({key: row for key, row in self.rows.items() if row["trace"] not in other})
+            self.scales = {key: at for key, at in self.scales.items() if key.rpartition("+")[0] not in other}
+        self.traces_path.write_text(json.dumps({**known, **digests}, indent=1) + "\n", encoding="utf-8")
+
+    def _keep(self, rows: dict[str, Row]) -> None:
+        self.rows = rows
+        self.rows_path.write_text("".join(json.dumps(row) + "\n" for row in rows.values()), encoding="utf-8")
 
 
 def _lines(path: Path) -> list[Row]:

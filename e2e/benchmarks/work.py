@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from e2e.benchmarks import fleets
+from e2e.benchmarks.fingerprint import code_digest
 from e2e.benchmarks.load_scale import load_scale
 from e2e.benchmarks.matrix import Job, Scene
 from e2e.benchmarks.registry import build, entry
@@ -89,6 +90,7 @@ def run_job(job: Job, at: Scale) -> dict[str, Any]:
         "attainment_warm": attainment_warm(result, limit),
         "slo": asdict(limit),
         "wall_s": time.perf_counter() - began,
+        "code": code_digest(),
     }
 
 

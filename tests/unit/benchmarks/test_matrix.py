@@ -75,6 +75,33 @@ def test_finished_rows_and_scales_survive_and_a_torn_line_is_dropped(tmp_path: P
     assert set(Store(tmp_path).rows) == {"b"}
 
 
+def test_rows_and_scales_of_another_file_of_the_same_name_are_dropped(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for trace in ("a", "b"):
+        store.add({"key": trace, "policy": "headrace", "trace": trace})
+        store.add_scale(f"{trace}+60s|fleet|disaggregated|ttft2|16", Scale(2.0, {"prefill": 9}))
+    store.match({"a": "1111", "b": "2222"})
+    assert set(store.rows) == {"a", "b"}  # nothing was known of the files
+    again = Store(tmp_path)
+    again.match({"a": "1111", "b": "3333"})
+    assert set(again.rows) == set(Store(tmp_path).rows) == {"a"}
+    assert [key[0] for key in again.scales] == ["a"]
+
+
+def test_rows_of_other_code_are_told_in_the_report(
+    traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [
+        "--traces", str(traces), "--out", str(tmp_path), "--quick", "--replicas", "2", "--delays", "10", "--jobs", "1",
+        "--policies", "hpa-kv",
+    ]  # fmt: skip
+    assert autoscaling.main(options) == 0
+    assert "other code" not in (tmp_path / "report.md").read_text()
+    monkeypatch.setattr(autoscaling, "code_digest", lambda: "changed")
+    assert autoscaling.main(options) == 0
+    assert "run again with --again: clairvoyant, hpa-kv, static" in (tmp_path / "report.md").read_text()
+
+
 def test_without_traces_it_says_so_and_succeeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert autoscaling.main(["--traces", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 0
     assert "skipped: no Parquet traces in" in capsys.readouterr().out
