@@ -96,6 +96,7 @@ def tuned(path: Path, length_s: float, judged_windows: list[Window]) -> Window |
     return candidate
 
 
+@lru_cache(maxsize=256)
 def _extent(path: Path, length_s: float) -> tuple[float, float]:
     """Where the trace's clock begins and how long it runs, so that the last request counts.
 
@@ -110,7 +111,6 @@ def _extent(path: Path, length_s: float) -> tuple[float, float]:
     return origin_s, float(t[-1]) - origin_s + 1.0
 
 
-@lru_cache(maxsize=64)
 def _column(path: Path, name: str) -> npt.NDArray[np.float64]:
     """A needed column as numbers. Raises UnreadableTrace that says what is wrong with it."""
     try:
@@ -132,7 +132,7 @@ def _column(path: Path, name: str) -> npt.NDArray[np.float64]:
 def rows(part: Window) -> tuple[Arrival, ...]:
     """The unscaled requests of a window. Raises UnreadableTrace when there are too few to say anything."""
     path = Path(part.path)
-    for name in ("t", "input_tokens", "output_tokens"):
+    for name in ("input_tokens", "output_tokens"):
         _column(path, name)
     within = window(read_trace(path), part.start_s, part.length_s)
     found = tuple(Arrival(a.t, int(a.input_tokens), int(a.output_tokens), a.hash_ids) for a in within)
