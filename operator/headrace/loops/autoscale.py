@@ -36,6 +36,7 @@ from headrace.loops.stores import PodStore, ServiceStore
 from headrace.modelsource.prior import basis_of, prior
 from headrace.observability.metrics import Metrics
 from headrace.reconcile.capacity import capacity_view
+from headrace.reconcile.grouping import replicas
 from headrace.reconcile.limits import limits_of
 from headrace.reconcile.pods import PodView, view
 from headrace.reconcile.records import capacity_figures, fingerprint
@@ -180,7 +181,8 @@ class AutoscaleLoop:
             return None
         if not set(course.service.spec.roles) <= self._book.pools(key).keys():
             return None  # its pools do not exist yet, or no pass has seen them since our start
-        return Subject(key, course, tuple(pod for pod in map(view, self._pods.of(key)) if not pod.terminating))
+        engines = replicas(map(view, self._pods.of(key)))
+        return Subject(key, course, tuple(pod for pod in engines if not pod.terminating))
 
     async def _course(self, key: Key, manifest: Manifest) -> Course | None:
         try:
@@ -201,7 +203,7 @@ class AutoscaleLoop:
         model = await prior(service.spec)
         if self._calibrations is None:
             return Course(service, model, basis)
-        pods = map(view, self._pods.of(key))
+        pods = replicas(map(view, self._pods.of(key)))
         model, memory = await self._calibrations.load(service, basis, model, pods, self._clock.now())
         return Course(service, model, basis, memory)
 

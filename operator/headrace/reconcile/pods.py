@@ -14,6 +14,8 @@ REVISION_LABEL = "headrace.dev/revision"
 DRAINING_SINCE = "headrace.dev/draining-since"
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 SERVING, DRAINING = "serving", "draining"
+# What LeaderWorkerSet, and controllers that follow it, put on the pods of one engine that spans several nodes.
+_LWS = "leaderworkerset.sigs.k8s.io"
 # A message of a condition is read in one line of a terminal: the end of a traceback says what went wrong.
 _MESSAGE_CHARS = 300
 
@@ -48,6 +50,9 @@ class PodView:
     never_served: bool  # no engine in it ever got past its start, so it can hold no request
     engine_down: bool  # no engine process is running in it now, so whatever it had is lost already
     trouble: Trouble | None
+    group: str = ""  # of an engine over several pods: what they have in common; empty: the pod is a replica by itself
+    worker_index: int = 0  # within the group; the leader, which alone has the HTTP server, is 0
+    group_size: int = 1  # pods that the group must have
 
 
 def view(pod: Manifest) -> PodView:
@@ -77,6 +82,9 @@ def view(pod: Manifest) -> PodView:
         never_served=pending or _all(engines, lambda c: not c.get("started") and not c.get("restartCount")),
         engine_down=pending or _all(engines, lambda c: "running" not in (c.get("state") or {})),
         trouble=_trouble(meta["name"], status, conditions),
+        group=_group(labels),
+        worker_index=_integer(labels.get(f"{_LWS}/worker-index")),
+        group_size=max(_integer(notes.get(f"{_LWS}/size")), 1),
     )
 
 
@@ -87,6 +95,12 @@ def parse_time(text: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _group(labels: Mapping[str, Any]) -> str:
+    """The name and the number of a pod's group; empty for a pod that is alone."""
+    number = labels.get(f"{_LWS}/group-index")
+    return f"{labels.get(f'{_LWS}/name', '')}/{number}" if number is not None else ""
 
 
 def _all(containers: Sequence[Mapping[str, Any]], test: Callable[[Mapping[str, Any]], bool]) -> bool:
