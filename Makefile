@@ -37,7 +37,7 @@ unit: ## Unit, property and component tests
 	$(PYTEST) tests
 
 .PHONY: e2e
-e2e: ## The end-to-end subset on the embedded Kubernetes (at most six real engine starts)
+e2e: ## The end-to-end subset on the embedded Kubernetes (nine real engine starts)
 	$(PYTEST) e2e/scenarios -m 'not full' --timeout 900
 
 .PHONY: e2e-full
