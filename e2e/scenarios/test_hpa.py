@@ -249,9 +249,9 @@ def test_a_second_autoscaler_is_named_and_left_alone(chat: Kubectl) -> None:
 
 
 def test_back_in_internal_mode_headrace_writes_the_replicas_itself(chat: Kubectl, model: Path) -> None:
-    before = replicas(chat)
     chat.apply(manifest(model, "Internal"))
     wait_for("the HorizontalPodAutoscalers to go", lambda: not chat.list("hpa"))
     wait_for("Headrace to size the pools", lambda: scaling_active(chat) == ("True", "Active"))
     wait_for("Headrace to own the replicas", lambda: "headrace-autoscaler" in owners_of_replicas(chat))
-    assert replicas(chat) == before
+    wait_for("the decided number", lambda: replicas(chat) == decided(chat))
+    assert "ReplicasAdopted" not in {event["reason"] for event in chat.list("events")}, "nobody's interference"
