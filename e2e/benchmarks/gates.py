@@ -7,7 +7,7 @@ from e2e.benchmarks.cells import GOAL, WORST, CellRows, Verdict
 from e2e.benchmarks.iso import gpu_hours_at
 from e2e.benchmarks.registry import HEADRACE
 
-WON_SHARE = 0.80  # of the cells that some policy attains
+WON_SHARE = 0.80  # of the cells that some policy or the clairvoyant attains
 NEAR_BOUND = 1.20  # of the clairvoyant's GPU-hours ...
 NEAR_BOUND_TRACES, NEAR_BOUND_DELAY_S = "azure2024", 60.0  # ... on these windows at this start-up delay
 REVERSALS = 6.0  # an hour
@@ -24,18 +24,21 @@ class Gate:
 
 
 def gates(found: Sequence[CellRows], target: float) -> list[Gate]:
-    """The gates at an attainment of `target` (0..1). Cells that nobody attains are told, and count neither way."""
+    """The gates at an attainment of `target` (0..1), each over the cells that say something about it."""
     return [_won(found, target), _worst(found, target), _near_bound(found, target), *_steady(found)]
 
 
 def _won(found: Sequence[CellRows], target: float) -> Gate:
-    judged = [cell for cell in found if cell.verdict(target) is not Verdict.NOBODY]
-    won = sum(cell.verdict(target) is Verdict.WON for cell in judged)
-    measured = f"{won} of {len(judged)}" + (f" ({won / len(judged):.0%})" if judged else "")
-    measured += f"; {len(found) - len(judged)} that nobody attains"
+    """A cell that nobody attains counts as not won where the clairvoyant attains it; else it is left out."""
+    nobody = [cell for cell in found if cell.verdict(target) is Verdict.NOBODY]
+    impossible = sum(cell.bound("clairvoyant", target) is None for cell in nobody)
+    possible = len(found) - impossible
+    won = sum(cell.verdict(target) is Verdict.WON for cell in found)
+    measured = f"{won} of {possible}" + (f" ({won / possible:.0%})" if possible else "")
+    measured += f"; nobody attains {len(nobody) - impossible} of these, nor the clairvoyant {impossible} more"
     return Gate(
         f"cells at most {GOAL:g} of the best baseline at {target:.0%}, or alone", measured, f">= {WON_SHARE:.0%}",
-        won >= WON_SHARE * len(judged) if judged else None,
+        won >= WON_SHARE * possible if possible else None,
     )  # fmt: skip
 
 

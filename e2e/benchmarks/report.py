@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -94,8 +94,8 @@ def _table(found: Sequence[CellRows], target: float) -> list[str]:
         lines.append(line(
             cell.verdict(target).value, *cell.name[:3], f"{cell.name[3]:g}", figure(mine) if mine else "not attained",
             best[0] if best else "none attains", figure(best[1] if best else None), _ratio(cell.ratio(target)),
-            _interval(over_seeds(cell, lambda drawn: drawn.ratio(target))), figure(cell.bound("static", target)),
-            figure(cell.bound("clairvoyant", target)), bound[0] if bound else "-",
+            _interval(over_seeds(cell, lambda drawn: drawn.ratio(target)), _ratio),
+            figure(cell.bound("static", target)), figure(cell.bound("clairvoyant", target)), bound[0] if bound else "-",
             figure(mine / bound[1] if mine and bound else None),
             f"{default.attainment:.1%} at {default.gpu_hours:.2f}" if default else "-",
             share(_column(cell.default, "attainment_warm")), figure(_column(cell.default, "reversals_per_hour"), 1),
@@ -145,7 +145,7 @@ def _everything(found: Sequence[CellRows]) -> list[str]:
 
 def _run(cell: CellRows, row: Row) -> str:
     tpot_s = row["tpot_p95_s"]
-    policy = row["policy"] if row["reached"] else f"{row['policy']} (not attained, run cut short)"
+    policy = row["policy"] if row["reached"] else f"{row['policy']} (not attained)"
     return line(
         cell.name[0], f"{cell.name[3]:g}", policy, f"{row['knob']:g}", figure(row["gpu_hours"]),
         f"{row['attainment']:.1%}", share(row.get("attainment_warm")), figure(row["ttft_p50_s"]),
@@ -163,12 +163,8 @@ def _ratio(value: float) -> str:
     return f"{value:.2f}" if value else "Headrace alone"
 
 
-def _interval(found: Interval | None) -> str:
-    return "-" if found is None else f"{_end(found[0])} to {_end(found[1])}"
-
-
-def _end(value: float) -> str:
-    return "not attained" if math.isinf(value) else f"{value:.2f}"
+def _interval(found: Interval | None, shown: Callable[[float], str] = "{:+.1f}".format) -> str:
+    return "-" if found is None else f"{shown(found[0])} to {shown(found[1])}"
 
 
 def _column(rows: Sequence[Row], column: str) -> float | None:

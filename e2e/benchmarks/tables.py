@@ -9,8 +9,8 @@ def header(*names: str) -> list[str]:
 
 
 def line(*values: Any) -> str:
-    """One line of a table."""
-    return "| " + " | ".join(str(value) for value in values) + " |"
+    """One line of a table; a bar inside a value, such as a file's name, is escaped."""
+    return "| " + " | ".join(str(value).replace("|", "\\|") for value in values) + " |"
 
 
 def figure(value: float | None, digits: int = 2) -> str:

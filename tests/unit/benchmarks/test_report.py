@@ -40,9 +40,27 @@ def test_cells_are_sorted_with_the_lost_ones_first() -> None:
     assert verdicts == [Verdict.LOST, Verdict.LOST, Verdict.NOBODY, Verdict.WON, Verdict.WON]
     assert "2 won (at most 0.85 of the best baseline's GPU-hours; in 1 Headrace alone" in report.summary(found, 0.95)
     won, worst, *_ = gates(found, 0.95)
-    assert won.measured == "2 of 4 (50%); 1 that nobody attains"
+    assert won.measured == "2 of 4 (50%); nobody attains 0 of these, nor the clairvoyant 1 more"
     assert (won.passed, worst.passed) == (False, False)
     assert worst.measured == "1 dearer, 1 that only a baseline attains"
+
+
+def test_a_cell_that_only_the_clairvoyant_attains_is_not_won() -> None:
+    rows = [
+        row("headrace", 1.0, 8.0, 0.96, "won"), row("hpa-kv", 0.6, 10.0, 0.97, "won"),
+        row("headrace", 1.0, 8.0, 0.90, "nobody"), row("clairvoyant", 0.95, 7.0, 0.95, "nobody"),
+    ]  # fmt: skip
+    gate = gates(cells(rows, [60.0]), 0.95)[0]
+    assert gate.measured == "1 of 2 (50%); nobody attains 1 of these, nor the clairvoyant 0 more"
+    assert gate.passed is False
+    rows[3] |= {"reached": False}
+    assert gates(cells(rows, [60.0]), 0.95)[0].passed is True
+
+
+def test_a_bar_in_the_name_of_a_trace_does_not_break_the_tables() -> None:
+    text = report.markdown(cells([row("headrace", 1.0, 8.0, 0.96, "a|b")], [60.0]), [])
+    assert "a\\|b" in text
+    assert "| a|b |" not in text
 
 
 def test_bounds_are_not_counted_as_baselines() -> None:
@@ -125,7 +143,7 @@ def test_seeds_are_drawn_together_for_all_policies() -> None:
         rows.append(row("hpa-kv", 0.6, 2.0 * hours, 0.96) | {"seed": seed})
     (cell,) = cells(rows, [60.0])
     assert over_seeds(cell, lambda drawn: drawn.ratio(0.95)) == (0.5, 0.5)
-    assert "0.50 to 0.50" in report.markdown([cell], [])
+    assert "| 0.50 to 0.50 |" in report.markdown([cell], [])
     hours_low, hours_high = over_seeds(cell, lambda drawn: drawn.points("headrace")[0].gpu_hours) or (0.0, 0.0)
     assert (hours_low, hours_high) == (8.0, 12.0)
 
