@@ -95,7 +95,9 @@ def _calibrated(
         else:
             kept.append(Serving(_name(file), measured, fleet, times))
     if not kept:
-        raise UnusableMeasurement(f"--calibrate {path}: no run is of its model {model!r}. " + "; ".join(notes))
+        raise UnusableMeasurement(
+            f"{path}: a profile of model {model!r}, but {_name_models(contents)}; give a profile of that model"
+        )
     return kept, notes
 
 
@@ -112,10 +114,19 @@ def _predicted(
         if not known and not profile_name:
             notes.append(f"{file.name}: model {model!r} is not known, taken as {DEFAULT_PROFILE}; give --profile")
         fleet = profile(profile_name) if profile_name else known or profile(DEFAULT_PROFILE)
-        kept.append(Serving(_name(file), measured, fleet, catalogue_times(accelerator, fleet.model)))
+        times = catalogue_times(accelerator, fleet.model, validate.kv_dtype(measured))
+        kept.append(Serving(_name(file), measured, fleet, times))
     if not kept:
-        raise UnusableMeasurement(f"--profile {profile_name}: no run is of its model. " + "; ".join(notes))
+        raise UnusableMeasurement(
+            f"--profile {profile_name}: {_name_models(contents)}; leave --profile out or name that model"
+        )
     return kept, notes
+
+
+def _name_models(contents: dict[Path, dict[str, Any]]) -> str:
+    first = next(iter(contents))
+    models = sorted({validate.served_model(measured) or "unknown" for measured in contents.values()})
+    return f"{first.parent} holds runs of {', '.join(models)} (as {first.name})"
 
 
 def _name(path: Path) -> str:

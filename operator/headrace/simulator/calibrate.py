@@ -44,7 +44,7 @@ def fit(
     which those that failed may lack either. Whether the model is MoE shows in the decode rows. Raises UnusableProfile
     when fewer than 3 decode or prefill rows are there or a row lacks a field.
     """
-    prefill = _rows(profile, "prefill", ("input_len", "client_median_s", "server_e2e_median_s"))
+    prefill = _rows(profile, "prefill", ("input_len", "client_median_s", "server_e2e_median_s"), least=1)
     saturated = _rows(profile, "prefill_sat", ("input_len", "n", "total_s"), least=0)
     decode_rows = _rows(profile, "decode", ("batch", "total_kv_tokens", "step_s"))
     probe_rows = [row for row in (probe or {}).get("rows", []) if row.get("unified_ttft_s")]
@@ -53,14 +53,14 @@ def fit(
     decode = _decode(graphs)
     frontend = median(row["client_median_s"] - row["server_e2e_median_s"] for row in prefill)
     experts = _Experts(decode.decode_base_s, decode.decode_experts_s, model.prefill_experts_share or EXPERTS_ARITHMETIC)
-    idle = _idle(prefill, probe_rows, frontend, decode.decode_base_s, experts)
+    line = _busy(saturated, frontend, experts) if _long(saturated) else None
+    idle = _idle(_lone(prefill, probe_rows, frontend, decode.decode_base_s), experts, line)
     decode = _decode(_below_arithmetic(graphs, idle, read_weights_s(model, decode)))
     weights_s = decode.decode_fixed_s(KV_CHUNK_TOKENS)  # no step is faster than reading the weights once
-    line = _busy(saturated, frontend, experts) if _long(saturated) else replace(idle, base_s=experts.base_s)
     transfer, eager = _transfer(probe_rows, frontend, idle, model)
     eager_decode = [row["step_s"] for row in decode_rows if row["batch"] > largest]
     return EngineTimes(
-        busy=replace(line, floor_s=weights_s),
+        busy=replace(line or replace(idle, base_s=experts.base_s), floor_s=weights_s),
         idle=idle,
         decode=decode,
         frontend_s=frontend,
@@ -184,18 +184,28 @@ def _decode_form(rows: Rows, experts_share: float) -> tuple[StepTimes, float]:
     return steps, error
 
 
-def _idle(prefill: Rows, probe: Rows, frontend_s: float, decode_s: float, experts: _Experts) -> PrefillTimes:
-    """A lone prompt: from the streaming probe where there is one, else from the profile's non-streaming rows."""
+def _lone(prefill: Rows, probe: Rows, frontend_s: float, decode_s: float) -> list[tuple[int, float]]:
+    """Length and seconds of lone prompts: the streaming probe where there is one, else the non-streaming rows."""
     if probe:
-        lone = [(row["input_len"], row["unified_ttft_s"] - frontend_s) for row in probe]
-    else:
-        late = frontend_s + NON_STREAMING_STEPS * decode_s
-        lone = [(row["input_len"], row["client_median_s"] - late) for row in prefill]
+        return [(row["input_len"], row["unified_ttft_s"] - frontend_s) for row in probe]
+    late = frontend_s + NON_STREAMING_STEPS * decode_s
+    return [(row["input_len"], row["client_median_s"] - late) for row in prefill]
+
+
+def _idle(lone: Sequence[tuple[int, float]], experts: _Experts, busy: PrefillTimes | None) -> PrefillTimes:
+    """A lone prompt; with fewer than 3 its tokens cost what saturated ones do, and the base is what is left."""
     line = [(n, s) for n, s in lone if LINEAR_FROM_TOKENS <= n <= KV_CHUNK_TOKENS]
-    if len(line) < 3:
-        raise UnusableProfile(f"profile: prefill has {len(line)} rows of 1,024..8,192 tokens, but the fit needs 3")
-    lengths = [float(n) for n, _ in line]
-    times = experts.solve(lengths, [0.5 * n * n for n in lengths], [seconds for _, seconds in line], base=True)
+    if len(line) >= 3:
+        lengths = [float(n) for n, _ in line]
+        times = experts.solve(lengths, [0.5 * n * n for n in lengths], [seconds for _, seconds in line], base=True)
+    elif line and busy is not None:
+        times = replace(busy, base_s=0.0, floor_s=0.0)
+        left = median(seconds - times.step_s(n, 0.5 * n * n) for n, seconds in line)
+        times = replace(times, base_s=max(left, 0.0))
+    else:
+        raise UnusableProfile(
+            f"profile: prefill has {len(line)} rows of 1,024..8,192 tokens, but the fit needs 3 (1 beside prefill_sat)"
+        )
     short = [seconds for n, seconds in lone if n < LINEAR_FROM_TOKENS]
     return replace(times, floor_s=max(0.0, min(short, default=0.0)))
 

@@ -111,17 +111,28 @@ def scaled_to(times: EngineTimes, source: Accelerator, target: Accelerator) -> E
     )
 
 
-def catalogue_times(accelerator: str, model: ModelFacts = LLAMA_8B) -> EngineTimes:
+# Decode attention on fp8 KV converts what it reads and is bound by that: 31.0 ns for a token's 65,536 bytes on the H100
+# (SGLang 0.5.14, profile with --kv-cache-dtype fp8_e4m3), not half of bf16's 42.7. Kernel timings (aiconfigurator 0.12,
+# fa3) give 32.2 and on the H200 27.6 ns, 0.86 of it, where bf16 goes from 43.5 to 30.8, 0.71.
+FP8_KV_BYTE_S = 31.0e-9 / 65_536
+
+
+def catalogue_times(accelerator: str, model: ModelFacts = LLAMA_8B, kv_dtype: str | None = None) -> EngineTimes:
     """Times of `model` on a catalogue chip from the nearest measured chip alone. Raises UnknownAccelerator.
 
     Of the models only the two measured shapes are known exactly; any other takes the dense one's times, scaled by the
-    roofline of both on the measured chip.
+    roofline of both on the measured chip. `kv_dtype` is the engine's --kv-cache-dtype: fp8 costs arithmetic.
     """
-    measured = ACCELERATORS[LLAMA_8B_H100.accelerator]
+    measured, target = ACCELERATORS[LLAMA_8B_H100.accelerator], lookup(accelerator)
     base = QWEN3_30B_A3B_H100_TIMES if model == QWEN3_30B_A3B else LLAMA_8B_H100_TIMES
     if model not in {LLAMA_8B, QWEN3_30B_A3B}:
         base = _from_roofline(model, measured, 1)
-    return scaled_to(base, measured, lookup(accelerator))
+    times = scaled_to(base, measured, target)
+    if not (kv_dtype or "").startswith("fp8"):
+        return times
+    arithmetic = measured.flops_for("bf16") / target.flops_for("bf16")
+    kv_token_s = FP8_KV_BYTE_S * model.kv_bytes_per_token("fp8") * arithmetic
+    return replace(times, decode=replace(times.decode, decode_kv_token_s=kv_token_s))
 
 
 def _from_roofline(model: ModelFacts, chip: Accelerator, tensor_parallel: int, decode: float = 1.0) -> EngineTimes:

@@ -25,6 +25,7 @@ SATURATED_FROM = 0.95  # utilisation from which a queue grows without end within
 OBJECTIVES = (Slo(0.5, 0.05), Slo(2.0, 0.05))  # a tight and a loose TTFT: attainment is compared at both
 _TOKENS = re.compile(r"(?:#tokens: |max_total_num_tokens=)(\d+)")
 _CHUNK = re.compile(r"--chunked-prefill-size[ =](\d+)")
+_KV_DTYPE = re.compile(r"--kv-cache-dtype[ =](\S+)")
 _MODEL = re.compile(r"--model(?:-path)?[ =](\S+)")
 NEEDED = ("isl", "osl", "arrival_window_s", "requests")
 
@@ -39,7 +40,7 @@ class Setup:
 
     shape: EngineShape
     replicas: Mapping[Role, int]
-    graph_batch: int | None = None  # the largest batch with a CUDA graph; None: the file does not say
+    graph_batch: int | None = None  # the largest batch with a CUDA graph; 0: none has one; None: not told
 
 
 def check(measured: Mapping[str, Any]) -> None:
@@ -69,6 +70,12 @@ def served_model(measured: Mapping[str, Any]) -> str | None:
     return found.group(1).rstrip("/").rsplit("/", 1)[-1] if found else None
 
 
+def kv_dtype(measured: Mapping[str, Any]) -> str | None:
+    """The --kv-cache-dtype of a serving file's servers; None: the weights' one."""
+    found = [_KV_DTYPE.search(str(server.get("cmd", ""))) for server in measured.get("servers") or []]
+    return next((match.group(1) for match in found if match and match.group(1) != "auto"), None)
+
+
 def setup(measured: Mapping[str, Any], default: EngineShape) -> Setup:
     """Roles, counts, KV capacity, chunk size and graphs from what the file keeps of commands and start-up."""
     servers = measured.get("servers") or []
@@ -92,7 +99,7 @@ def setup(measured: Mapping[str, Any], default: EngineShape) -> Setup:
             else _above_0(info.get("chunked_prefill_size")) or shape.chunk_tokens,
         )
         if role is not Role.PREFILL:
-            graphs = calibrate.graph_batch(info) or graphs
+            graphs = 0 if "--disable-cuda-graph" in command else calibrate.graph_batch(info) or graphs
     replicas = {role: count for role, count in counts.items() if count}
     return Setup(shape, replicas or {Role.WORKER: 1}, graphs)
 
@@ -121,7 +128,8 @@ def compare(
 ) -> list[dict[str, Any]]:
     """One row a run of one file."""
     made = setup(measured, shape)
-    times = replace(times, graph_batch=made.graph_batch or times.graph_batch)
+    if made.graph_batch is not None:
+        times = replace(times, graph_batch=made.graph_batch)
     return [_row(name, run, made, times, rng) for run in measured["runs"]]
 
 

@@ -65,8 +65,23 @@ def test_a_profile_without_enough_rows_is_refused_by_name() -> None:
     content, probe = measured(LLAMA_8B_H100_TIMES)
     with pytest.raises(calibrate.UnusableProfile, match="decode has 1 rows"):
         calibrate.fit(content | {"decode": content["decode"][:1]}, probe)
-    with pytest.raises(calibrate.UnusableProfile, match="prefill has"):
-        calibrate.fit(content | {"prefill": content["prefill"][:2]})
+    with pytest.raises(calibrate.UnusableProfile, match="prefill has 2 rows of"):
+        calibrate.fit(content | {"prefill": content["prefill"][-2:], "prefill_sat": []})
+    with pytest.raises(calibrate.UnusableProfile, match="prefill has 0 rows"):
+        calibrate.fit(content | {"prefill": []})
+
+
+def test_two_lone_prompts_are_enough_beside_saturated_ones() -> None:
+    content, _ = measured(LLAMA_8B_H100_TIMES)
+    whole, few = calibrate.fit(content), calibrate.fit(content | {"prefill": content["prefill"][2:4]})
+    assert few.idle.step_s(2048, 2**21) == pytest.approx(whole.idle.step_s(2048, 2**21), rel=0.15)
+
+
+def test_fp8_kv_costs_arithmetic_instead_of_half_the_bandwidth() -> None:
+    bf16, fp8 = catalogue_times("nvidia-h200"), catalogue_times("nvidia-h200", kv_dtype="fp8_e4m3")
+    assert fp8.decode.decode_kv_token_s == pytest.approx(27.6e-9, rel=0.15)  # the kernel's own time on an H200
+    assert fp8.decode.decode_base_s == bf16.decode.decode_base_s
+    assert catalogue_times("nvidia-h200", kv_dtype="auto") == bf16
 
 
 def test_a_profile_row_without_a_figure_is_refused_by_table_row_and_field() -> None:

@@ -106,3 +106,11 @@ def test_the_model_is_the_last_part_of_the_path_that_was_served(command: str, mo
 def test_a_profile_is_found_by_the_path_of_its_model(path: str | None, name: str | None) -> None:
     found = profile_of_model(path)
     assert (found.name if found else None) == name
+
+
+def test_engines_without_graphs_and_with_fp8_kv_are_known_by_their_command() -> None:
+    command = "x --kv-cache-dtype fp8_e4m3 --disable-cuda-graph"
+    measured = {"servers": [{"port": 1, "cmd": command}], "runs": [{"metrics": {}}]}
+    assert validate.setup(measured, SHAPE).graph_batch == 0
+    assert validate.kv_dtype(measured) == "fp8_e4m3"
+    assert validate.kv_dtype({"servers": UNIFIED}) is None
