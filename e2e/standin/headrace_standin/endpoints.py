@@ -1,6 +1,7 @@
 """The bodies of SGLang's own endpoints, from the batcher's state."""
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from headrace_engine.ledger import RequestLedger
@@ -45,7 +46,8 @@ def loads(batcher: Batcher) -> dict[str, Any]:
         },
         "queues": {"waiting": waiting, "grammar": 0, "paused": 0, "retracted": 0, "prealloc_ready": 0},
     }
-    return {"version": "0.5.23", "accelerator": None, "num_accelerators": 1, "loads": [row]}
+    answered = datetime.now(UTC).isoformat()
+    return {"timestamp": answered, "version": "0.5.23", "accelerator": None, "num_accelerators": 1, "loads": [row]}
 
 
 def metrics(batcher: Batcher, model: str) -> str:

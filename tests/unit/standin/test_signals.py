@@ -41,6 +41,7 @@ async def test_an_idle_engine_reports_zeros_that_the_operator_can_read(start_eng
     assert (load.max_total_tokens, load.max_running_requests) == (5000, 7)
     assert load.waiting_uncached_tokens == load.prefill_uncached_tokens_total == 0
     assert load.decode_moments == (0.0,) * 6
+    assert (load.engine_version, load.read_as) == ("0.5.23", "")
 
 
 @pytest.mark.parametrize("by_count", [True, False])
@@ -57,6 +58,7 @@ async def test_requests_beyond_the_running_limit_or_the_kv_cache_wait(
     state = parse_state(await engine.json("/headrace/state"))
     assert state.queued_tokens == 2000
     assert [(stream.prompt_tokens, stream.age_tokens) for stream in state.running] == [(1000, 1)]
+    assert parse_loads(await engine.json("/v1/loads")).lag_s < 1.0, "its figures are of the moment that it answers"
     await _stop(requests)
 
 
