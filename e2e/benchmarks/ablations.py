@@ -15,13 +15,14 @@ from headrace.autoscaler.decision import Constraint, Need, RoleTarget
 from headrace.autoscaler.forecast import ForecastState
 from headrace.autoscaler.limits import Limits
 from headrace.autoscaler.memory import Memory
-from headrace.autoscaler.needs import BACKLOG_LONGEST_S
 from headrace.autoscaler.signals import Signals
 from headrace.autoscaler.sizing import Sizing, size
 from headrace.simulator.headrace_policy import HeadracePolicy
 
 # The candidate "last minute" never loses, and its errors are forgotten each tick: the last value, without a margin.
 LAST_VALUE = ForecastState(losses=(-1e9, 0.0, 0.0))
+
+BACKLOG_S = 120.0  # without the usefulness test a backlog is worked off in a start-up time, but never slower than this
 
 Resize = Callable[[Sizing], Sizing]
 
@@ -50,7 +51,7 @@ def _any_backlog(found: Sizing) -> Sizing:
     load = found.prefill
     if load is None:
         return found
-    asked = load.reactive + load.backlog_s / max(load.budget_s, min(BACKLOG_LONGEST_S, load.lead_s))
+    asked = load.reactive + load.backlog_s / max(load.budget_s, min(BACKLOG_S, load.lead_s))
     entrance = Role.PREFILL if Role.PREFILL in found.needs else Role.WORKER
     need = Need(Constraint.PREFILL_BACKLOG, asked, "every backlog counts")
     return replace(found, needs={**found.needs, entrance: (*found.needs[entrance], need)})
