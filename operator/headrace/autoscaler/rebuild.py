@@ -65,6 +65,7 @@ class _Lives:
     starting_since: list[float] = field(default_factory=list)  # of each replica that is not Ready
     ready_at: dict[str, float] = field(default_factory=dict)
     complete_at: float = 0.0  # when as many engines answered as the operator counted
+    target: int | None = None  # decided at the tick before
 
 
 def entries(recording: Recording) -> Iterator[Entry]:
@@ -81,6 +82,8 @@ def entries(recording: Recording) -> Iterator[Entry]:
         recorded = _recorded(recording, tick)
         begin = None if previous_at else (_memory(recording, tick, limits), model)
         yield Entry(signals, limits, begin[0].at if begin else previous_at, recorded, begin, model)
+        for role, replicas in recording.at("target", tick).items():
+            lives[Role(role)].target = round(replicas)
         previous_at = tick
 
 
@@ -126,7 +129,6 @@ def _signals(  # noqa: PLR0917  one tick of the recording, and what the ticks be
     lives: Mapping[Role, _Lives],
 ) -> Signals:  # fmt: skip
     startup_s, counts = recording.at("startup", tick), recording.at("replicas", tick)
-    workload, floors = recording.at("workload", tick), recording.at("floor", tick)
     pods: list[PodSample] = []
     for role in limits.roles:
         here = [engine for engine in engines if engine.role is role and tick in engine.samples]
@@ -137,10 +139,23 @@ def _signals(  # noqa: PLR0917  one tick of the recording, and what the ticks be
         service=recording.service,
         at=tick,
         pods=tuple(_placed(pod, model) for pod in pods),
-        pools={role: _pool(workload[role], floors.get(role, 0.0), tick + limits.tick_s) for role in limits.roles},
+        pools={role: _pool(recording, tick, role, limits, lives[role].target) for role in limits.roles},
         gateway=None if waiting is None else GatewaySample(tick, round(waiting)),
         source=SOURCE,
     )
+
+
+def _pool(recording: Recording, tick: float, role: Role, limits: Limits, before: int | None) -> PoolState:
+    """The workload. `before`: the target of the tick before.
+
+    The published number is that which the last scraped decision saw, and stands beside that decision's target until the
+    next scrape. Where Headrace writes the replicas, the next decision saw that target carried out.
+    """
+    replicas = round(recording.at("workload", tick)[role])
+    if before is not None and "Internal" in recording.at("mode", tick) and not limits.paused:
+        replicas = before + round(recording.at("replicas", tick).get(f"{role}/{PodPhase.DRAINING}", 0.0))
+    floor = round(recording.at("floor", tick).get(role, 0.0))
+    return PoolState(replicas, floor, tick + limits.tick_s if floor else 0.0)
 
 
 def _pods(  # noqa: PLR0917  one role at one tick
@@ -174,10 +189,6 @@ def _pods(  # noqa: PLR0917  one role at one tick
     since[:] = [*since[-waiting:], *[tick] * (waiting - len(since))] if waiting else []
     found += [PodSample(f"starting-{role}-{i}", role, PodPhase.STARTING, at) for i, at in enumerate(since)]
     return found
-
-
-def _pool(replicas: float, floor: float, until: float) -> PoolState:
-    return PoolState(round(replicas), round(floor), until if floor else 0.0)
 
 
 def _placed(pod: PodSample, model: CapacityModel) -> PodSample:

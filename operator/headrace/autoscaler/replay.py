@@ -49,6 +49,7 @@ class Entry:
     recorded: Mapping[str, Any]  # the decision's record
     begin: tuple[Memory, CapacityModel] | None = None
     model: CapacityModel | None = None  # to decide by, where a source tells it at every tick; None: what is learnt
+    unchanged: Mapping[Role, int] | None = None  # targets without the change, where these are not the recorded ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +212,9 @@ class _Thread:
         self.at, self._memory, self._model = signals.at, made.memory, made.model
         if change == Change():
             return made.decision
-        recorded = recorded_targets(entry)
+        unchanged = recorded_targets(entry) if entry.unchanged is None else entry.unchanged
         for role, target in made.decision.targets().items():
-            now = recorded.get(role, target.replicas)
+            now = unchanged.get(role, target.replicas)
             lead_s = startup_s(made.memory.role(role), limits.startup_prior_s)
             old = self._pools.get(role, _Pool(now))
             self._pools[role] = old.after(now, target.replicas - now, signals.at, lead_s)
@@ -222,10 +223,10 @@ class _Thread:
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """How one role's replayed pool differs from the recorded one."""
+    """How one role's replayed pool differs from the recorded one, or from that of a replay without the change."""
 
     recorded: int  # target
-    ahead: int = 0  # replayed target less the recorded one
+    ahead: int = 0  # replayed target less that one
     ready_at: tuple[float, ...] = ()  # of the replicas that only the replay has, in order
 
     def after(self, recorded: int, ahead: int, now: float, lead_s: float) -> "_Pool":
@@ -263,6 +264,16 @@ def _idle(role: Role, number: int, ready_at: float, now: float, peer: PodSample 
 def recorded_targets(entry: Entry) -> dict[Role, int]:
     """The replicas that the operator decided for."""
     return {Role(name): part["target"]["replicas"] for name, part in entry.recorded["roles"].items()}
+
+
+def beside(steps: Iterable[Step]) -> Iterator[Entry]:
+    """The entries of an approximate replay without a change, to replay with one: beside it, not beside the record.
+
+    Else every difference that is the approximation's own would be carried on as if the change had made it.
+    """
+    for step in steps:
+        targets = {} if step.decision is None else step.decision.targets()
+        yield replace(step.entry, unchanged={role: target.replicas for role, target in targets.items()})
 
 
 def recorded_needs(entry: Entry, role: Role) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from headrace.autoscaler.replay import Change, Entry, replay
+from headrace.autoscaler.replay import Change, Entry, beside, replay
 from headrace.cli.replay_change import OPTION, change_of
 from headrace.cli.replay_inputs import Reader, Shown, from_prometheus
 from headrace.cli.replay_plot import check_plot, draw
@@ -81,14 +81,15 @@ def _from_file(file: Path | None, service: str | None, change: Change, span: Sho
 
 def _from_prometheus(entries: list[Entry], change: Change, span: Shown) -> Result:
     """Replayed twice where something is changed: how far the unchanged one agrees says what the other is worth."""
-    as_it_was = _decide(entries, Change(), span, exact=False)
+    steps = list(replay(entries))
+    as_it_was = follow(steps, since=span.since, until=span.until, exact=False)
     if not as_it_was:
         _nothing(
             "Prometheus holds no decision of that time: the operator did not scale the service, or was not scraped"
         )
     _check_roles(change, as_it_was)
     changed = change != Change()
-    tracks = _decide(entries, change, span, exact=False) if changed else as_it_was
+    tracks = _decide(beside(steps), change, span, exact=False) if changed else as_it_was
     agreement = {name: track.agreement() for name, track in as_it_was.items()}
     return Result(tracks, changed=changed, agreement=agreement)
 

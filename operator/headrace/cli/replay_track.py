@@ -15,18 +15,30 @@ GAP_TICKS = 3.0  # a longer pause in the log is the operator's, and counts as on
 
 @dataclass(slots=True)
 class RoleTrack:
-    """One role's targets over time, recorded beside replayed; needs, binding constraint and sentence as replayed."""
+    """One role's targets over time; needs, binding constraint and sentence as replayed.
+
+    `unchanged`: of an approximate replay without the change, beside which the change was replayed; else empty.
+    """
 
     recorded: list[int] = field(default_factory=list)
     replayed: list[int] = field(default_factory=list)
+    unchanged: list[int] = field(default_factory=list)
     needs: list[Mapping[str, float]] = field(default_factory=list)  # constraint -> replicas
     recorded_needs: list[Mapping[str, float]] = field(default_factory=list)
     binding: list[str] = field(default_factory=list)
     message: list[str] = field(default_factory=list)
     gpus: float = 1.0  # of one replica
 
+    @property
+    def lines(self) -> dict[str, list[int]]:
+        """The targets by name."""
+        all_ = {"recorded": self.recorded, "unchanged": self.unchanged, "replayed": self.replayed}
+        return {name: line for name, line in all_.items() if line}
+
     def absent(self) -> None:
         """A tick at which the role is not there."""
+        if self.unchanged:
+            self.unchanged.append(0)
         self.recorded.append(0)
         self.replayed.append(0)
         self.needs.append({})
@@ -114,6 +126,9 @@ def _add(track: Track, entry: Entry, decision: Decision, difference: Difference 
         while len(line.recorded) < len(track.at):
             line.absent()
         line.add(before, recorded_needs(entry, role), part)
+        if entry.unchanged is not None:
+            before = entry.unchanged.get(role, after)
+            line.unchanged.append(before)
         line.gpus = entry.limits.roles[role].gpus
         if before != after and not track.first_target:
             track.first_target = (
@@ -129,13 +144,10 @@ def _add(track: Track, entry: Entry, decision: Decision, difference: Difference 
 
 
 def summary(track: Track) -> dict[str, dict[str, dict[str, float]]]:
-    """Role -> recorded, replayed -> replica-hours, GPU-hours, most replicas, changes."""
+    """Role -> recorded, replayed (and unchanged) -> replica-hours, GPU-hours, most replicas, changes."""
     spans_s = track.spans_s()
     return {
-        role.value: {
-            "recorded": _figures(line.recorded, spans_s, line.gpus),
-            "replayed": _figures(line.replayed, spans_s, line.gpus),
-        }
+        role.value: {name: _figures(targets, spans_s, line.gpus) for name, targets in line.lines.items()}
         for role, line in track.roles.items()
     }
 
@@ -180,8 +192,7 @@ def _row(track: Track, index: int) -> dict[str, Any]:
     row: dict[str, Any] = {"at": track.at[index], "arrivals_per_s": track.arrivals[index]}
     for role, line in track.roles.items():
         row[role.value] = {
-            "recorded": line.recorded[index],
-            "replayed": line.replayed[index],
+            **{name: targets[index] for name, targets in line.lines.items()},
             "binding": line.binding[index],
             "needs": line.needs[index],
             "recorded_needs": line.recorded_needs[index],

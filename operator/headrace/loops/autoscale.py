@@ -220,7 +220,7 @@ class AutoscaleLoop:
         capacity = capacity_view(course.service.spec.roles, made.model, made.memory)
         self._book.record(key, decision, capacity)
         self._metrics.measure(key, decision)
-        self._metrics.decided.publish(key, signals, limits, made)
+        self._metrics.decided.publish(key, course.service.spec.autoscaling.mode, signals, limits, made)
         log.info("decision", **to_record(decision))
         if course.news(decision, capacity, now):
             self._enqueue(key)

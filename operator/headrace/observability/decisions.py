@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from headrace.api.pools import ScalingMode
+from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.figures import capacity_figures, limit_figures
 from headrace.autoscaler.limits import Limits
@@ -24,6 +26,12 @@ class DecisionMetrics:
             "headrace_target_replicas",
             "Replicas that the autoscaler decided for, without those that drain.",
             _ROLE,
+            registry=registry,
+        )
+        self.mode = Gauge(
+            "headrace_scaling_mode",
+            "1 for the mode that a service is scaled in: Internal, HPA, KEDA or Advisory.",
+            (*_SERVICE, "mode"),
             registry=registry,
         )
         self.workload = Gauge(
@@ -62,15 +70,17 @@ class DecisionMetrics:
             (*_SERVICE, "figure"),
             registry=registry,
         )
+        self._kinds: dict[Key, tuple[ScalingMode, tuple[Role, ...]]] = {}
         self._limits: dict[Key, Limits] = {}
         self._models: dict[Key, CapacityModel] = {}
 
-    def publish(self, key: Key, signals: Signals, limits: Limits, made: Plan) -> None:
+    def publish(self, key: Key, mode: ScalingMode, signals: Signals, limits: Limits, made: Plan) -> None:
         """Set all series of a service. Limits and capacity are written only when they changed."""
+        kind = mode, tuple(limits.roles)
+        if self._kinds.get(key) != kind:
+            self.forget(key)  # another topology or mode: the series of the roles that are gone
+            self.mode.labels(*key, mode.value).set(1)
         known, model = self._limits.get(key), self._models.get(key)
-        if known is not None and known.roles.keys() != limits.roles.keys():
-            self.forget(key)  # another topology: the series of the roles that are gone
-            known = model = None
         for role, part in made.decision.roles.items():
             labels = (*key, role.value)
             self.target.labels(*labels).set(part.target.replicas)
@@ -84,17 +94,17 @@ class DecisionMetrics:
             _set(self.limit, key, limit_figures(limits), {} if known is None else limit_figures(known))
         if model is not made.model:
             _set(self.capacity, key, capacity_figures(made.model), {})
-        self._limits[key], self._models[key] = limits, made.model
+        self._kinds[key], self._limits[key], self._models[key] = kind, limits, made.model
 
     def families(self) -> Iterable[Gauge]:
         """All of them."""
-        return self.target, self.workload, self.floor, self.need, self.startup, self.limit, self.capacity
+        return self.mode, self.target, self.workload, self.floor, self.need, self.startup, self.limit, self.capacity
 
     def forget(self, key: Key) -> None:
         """Drop every series of a service."""
-        if self._limits.pop(key, None) is None:
+        if self._kinds.pop(key, None) is None:
             return
-        del self._models[key]
+        del self._limits[key], self._models[key]
         for family in self.families():
             family.remove_by_labels({"namespace": key.namespace, "service": key.name})
 

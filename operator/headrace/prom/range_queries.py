@@ -24,6 +24,7 @@ _COUNTERS = {
 }
 _OWN = {
     "target": ("headrace_target_replicas", ("role",)),
+    "mode": ("headrace_scaling_mode", ("mode",)),
     "workload": ("headrace_workload_replicas", ("role",)),
     "floor": ("headrace_floor_replicas", ("role",)),
     "replicas": ("headrace_replicas", ("role", "state")),

@@ -17,6 +17,7 @@ import yaml
 from headrace_fakes.fluid_fleet import FluidFleet
 from prometheus_client import generate_latest
 
+from headrace.api.pools import ScalingMode
 from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.limits import Limits, Objective, RoleLimits
@@ -63,7 +64,7 @@ def published(*, leads: bool, target: int) -> bytes:
     metrics = Metrics()
     fleet = FluidFleet(MODEL, {Role.PREFILL: 1, Role.DECODE: 1}, rate=lambda _: 5.0)
     made = plan(fleet.signals(), MODEL, LIMITS, initial_memory(), fleet.now)
-    metrics.decided.publish(CHAT, fleet.signals(), LIMITS, made)
+    metrics.decided.publish(CHAT, ScalingMode.INTERNAL, fleet.signals(), LIMITS, made)
     metrics.measure(CHAT, made.decision)
     metrics.decided.target.labels(*CHAT, "prefill").set(target)
     metrics.leader.set(leads)

@@ -62,6 +62,7 @@ def _publish(own: dict[str, dict[str, dict[float, float]]], tick: Tick, at: floa
     values: dict[str, dict[str, float]] = {
         "limit": limit_figures(tick.limits),
         "capacity": capacity_figures(tick.plan.model),
+        "mode": {"Internal": 1.0},
         "workload": {role.value: pool.desired for role, pool in tick.signals.pools.items()},
         "floor": {role.value: pool.floor for role, pool in tick.signals.pools.items()},
     }
@@ -120,6 +121,7 @@ def driven_recording(ticks: int, scrape_s: float) -> Recording:
 def answers_of(recording: Recording) -> dict[str, list[dict[str, Any]]]:
     """The recording as answers to range queries, by figure."""
     labels = {
+        "mode": ("mode",),
         "replicas": ("role", "state"),
         "need": ("role", "constraint"),
         "limit": ("limit",),

@@ -12,7 +12,7 @@ from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.limits import Limits, Objective, RoleLimits
 from headrace.autoscaler.memory import initial_memory
 from headrace.autoscaler.plan import plan
-from headrace.autoscaler.replay import Tick, to_line
+from headrace.autoscaler.replay import Entry, Tick, from_line, to_line
 from headrace.catalog.accelerators import lookup
 from headrace.catalog.measured import LLAMA_8B
 
@@ -65,6 +65,12 @@ def as_log() -> Callable[[list[Tick]], bytes]:
         return b"".join(orjson.dumps(record, option=orjson.OPT_NON_STR_KEYS) + b"\n" for record in records)
 
     return lines
+
+
+@pytest.fixture(scope="session")
+def as_entries(as_log: Callable[[list[Tick]], bytes]) -> Callable[[list[Tick]], list[Entry]]:
+    """The ticks as read back from the log."""
+    return lambda ticks: [from_line(orjson.loads(line)) for line in as_log(ticks).splitlines()]
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from headrace.api.roles import Role
 from headrace.autoscaler.rebuild import entries
 from headrace.autoscaler.recording import Recording, Totals, states
-from headrace.autoscaler.replay import Change, Step, Tick, recorded_targets, replay
+from headrace.autoscaler.replay import Change, Entry, Step, Tick, beside, recorded_targets, replay
 from headrace.autoscaler.signals import PodPhase
 
 
@@ -21,6 +21,10 @@ def agreement(steps: list[Step], role: Role) -> tuple[float, float]:
     """Share of ticks with the same target, and with one at most a replica away."""
     apart = [abs(recorded_targets(s.entry)[role] - s.decision.targets()[role].replicas) for s in steps if s.decision]
     return sum(gap == 0 for gap in apart) / len(apart), sum(gap <= 1 for gap in apart) / len(apart)
+
+
+def targets(steps: list[Step], role: Role) -> list[int]:
+    return [step.decision.targets()[role].replicas for step in steps if step.decision]
 
 
 @pytest.mark.parametrize("scrape_s", [5.0, 15.0])
@@ -44,6 +48,36 @@ def test_a_change_acts_on_rebuilt_signals_too(run: list[Tick]) -> None:
     found = list(entries(recording_of(run)))
     bounded = [step.decision for step in replay(found, Change(most={Role.PREFILL: 2}))]
     assert max(made.targets()[Role.PREFILL].replicas for made in bounded if made) == 2
+
+
+@pytest.mark.parametrize("scrape_s", [5.0, 15.0])
+@pytest.mark.parametrize(
+    "change",
+    [Change(headroom=2.0), Change(ttft_s=0.5), Change(scale_down_window_s=300.0), Change(most={Role.PREFILL: 2})],
+    ids=["headroom", "ttft", "window", "bound"],
+)
+def test_a_change_asks_for_about_as_much_as_on_the_log_of_the_same_run(
+    run: list[Tick], as_entries: Callable[[list[Tick]], list[Entry]], change: Change, scrape_s: float
+) -> None:
+    found = beside(replay(entries(recording_of(run, scrape_s=scrape_s))))
+    rebuilt, logged = list(replay(found, change)), list(replay(as_entries(run), change))
+    for role in (Role.PREFILL, Role.DECODE):
+        assert sum(targets(rebuilt, role)) == pytest.approx(sum(targets(logged, role)), rel=0.25)
+
+
+def test_a_change_that_changes_nothing_has_no_effect_though_the_replay_is_approximate(run: list[Tick]) -> None:
+    steps = list(replay(entries(recording_of(run))))
+    same = list(replay(beside(steps), Change(most={Role.PREFILL: 8}, percentile=95.0)))
+    for role in (Role.PREFILL, Role.DECODE):
+        assert targets(same, role) == targets(steps, role)
+
+
+def test_where_nothing_is_carried_out_the_workload_is_as_it_was(run: list[Tick]) -> None:
+    recording = recording_of(run)
+    ones: dict[float, float] = dict.fromkeys(recording.ticks, 1.0)
+    own = {**recording.own, "mode": {"Advisory": ones}, "workload": dict.fromkeys(("prefill", "decode"), ones)}
+    desired = [entry.signals.pools[Role.PREFILL].desired for entry in entries(replace(recording, own=own))]
+    assert set(desired) == {1}
 
 
 def test_phases_follow_the_operators_counts(run: list[Tick]) -> None:
