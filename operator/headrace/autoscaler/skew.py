@@ -33,14 +33,14 @@ def skew(pods: Sequence[PodSample]) -> Skew | None:
     KV shares 0.8, 0.1, 0.16 and 0.1: the mean is 0.29, the busiest has 0.8 / 0.13 = 6 times the median.
     Two pods never differ by more than twice their median, so it takes three.
     """
-    found = [(utilisation(pod.load), pod) for pod in pods if pod.load is not None]
-    if not found:
+    shares = [0.0 if pod.load is None else utilisation(pod.load) for pod in pods]
+    most = max(shares, default=0.0)
+    if most < NOTICEABLE or sum(shares) / len(shares) >= ROOMY:
         return None
-    most, busiest = max(found, key=lambda item: item[0])
-    shares = [share for share, _ in found]
     middle = median(shares)
-    if most < NOTICEABLE or sum(shares) / len(shares) >= ROOMY or most <= SKEWED * middle:
+    if most <= SKEWED * middle:
         return None
+    busiest = pods[shares.index(most)]
     return Skew(busiest.pod, busiest.role.value, most / middle if middle > 0.0 else float("inf"))
 
 
