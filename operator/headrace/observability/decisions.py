@@ -19,7 +19,7 @@ _ROLE = (*_SERVICE, "role")
 
 
 class DecisionMetrics:
-    """The latest decision of each service in numbers: some 50 series for one with prefill and decode."""
+    """The latest decision of each service in numbers: some 55 series for one with prefill and decode."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.target = Gauge(
