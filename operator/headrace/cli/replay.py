@@ -38,7 +38,9 @@ def command(  # noqa: PLR0917  one parameter an option
     start: Annotated[str | None, _Option(help=f"Show decisions from then on: {_TIME} From Prometheus: -1h.")] = None,
     end: Annotated[str | None, _Option(help=f"Show decisions until then: {_TIME}")] = None,
     step: Annotated[str, _Option(help="From Prometheus: the time between two decisions.")] = "5s",
-    settings: Annotated[list[str] | None, _Option(OPTION, metavar="NAME=VALUE", help="Replay with a change.")] = None,
+    settings: Annotated[
+        list[str] | None, _Option(OPTION, metavar="NAME=VALUE", help="Replay with a change; as often as needed.")
+    ] = None,
     json_path: Annotated[Path | None, _Option("--json", help="Write every tick to this file.")] = None,
     plot: Annotated[Path | None, _Option(help="Write a picture: .svg, .html or .png.")] = None,
 ) -> None:
