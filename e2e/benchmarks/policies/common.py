@@ -82,10 +82,12 @@ def views(signals: Signals) -> list[RoleView]:
     """One view for each role that has a pool."""
     found = []
     for role, pool in signals.pools.items():
-        pods = tuple(p for p in signals.pods if p.role == role and p.phase is not PodPhase.DRAINING)
+        mine = [p for p in signals.pods if p.role == role]
+        pods = tuple(p for p in mine if p.phase is not PodPhase.DRAINING)
+        draining = len(mine) - len(pods)
         serving = [p for p in pods if p.phase is PodPhase.SERVING]
         loads = tuple(p.load for p in serving if p.load is not None)
-        found.append(RoleView(role, pool.desired, len(serving), pods, loads))
+        found.append(RoleView(role, pool.desired - draining, len(serving), pods, loads))
     return found
 
 

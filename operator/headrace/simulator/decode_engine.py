@@ -100,8 +100,9 @@ class DecodeEngine(Engine):
         self._arm(now)
 
     def _finish(self, live: Live, at: float) -> None:
-        self.ledger.done(live.length_class, live.isl, live.osl)
-        self.host.finished(live, at + self.times.frontend_s)
+        at += self.times.frontend_s
+        self.ledger.done(live.length_class, live.isl, live.osl, live.ttft_s, live.tpot_s(at))
+        self.host.finished(live, at)
 
     def _room(self) -> int:
         holding = self.batch.size + self.transferring

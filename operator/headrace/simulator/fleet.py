@@ -168,8 +168,10 @@ class Fleet:
         else:
             server = routers[Role.DECODE].pick(pools[Role.DECODE].serving, live)
             upstream = routers[Role.PREFILL].pick(pools[Role.PREFILL].serving, live)
+            assert isinstance(upstream, PrefillEngine)  # noqa: S101 - the pool of prefill has no other
             upstream.inflight += 1
             live.upstream = upstream
+            upstream.announce(live, now)
         server.inflight += 1
         live.server = server
         server.accept(live, now)

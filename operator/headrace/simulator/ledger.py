@@ -46,9 +46,16 @@ class Ledger:
             row[2] += cached_tokens
         self.arrivals_total += 1
 
-    def done(self, length_class: int, prompt_tokens: int, output_tokens: int) -> None:
-        """Note one finished request."""
-        self.finished.append(FinishedRequest(length_class, prompt_tokens, output_tokens))
+    def done(
+        self,
+        length_class: int,
+        prompt_tokens: int,
+        output_tokens: int,
+        ttft_s: float | None = None,
+        tpot_s: float | None = None,
+    ) -> None:
+        """Note one finished request; an engine that answers says how long its client waited."""
+        self.finished.append(FinishedRequest(length_class, prompt_tokens, output_tokens, ttft_s, tpot_s))
         self.finished_total += 1
 
     def arrivals(self, now: float) -> tuple[ArrivalBin, ...]:

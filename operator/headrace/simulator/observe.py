@@ -84,7 +84,8 @@ class Observer:
             service=self.service,
             at=self.epoch + now,
             pods=tuple(pods),
-            pools={role: PoolState(desired=pool.desired) for role, pool in pools.items()},
+            # spec.replicas of a workload counts the pods that drain until they are gone.
+            pools={role: PoolState(desired=len(pool.replicas)) for role, pool in pools.items()},
             gateway=GatewaySample(sampled_at=self.epoch + now, queued_requests=held, inflight_requests=inflight),
         )
 

@@ -20,7 +20,10 @@ class PrefillEngine(Engine):
     """
 
     role = Role.PREFILL
-    __slots__ = ("device_free", "exporting", "exporting_tokens", "hosting", "pending", "queue")
+    __slots__ = (
+        "bootstrapping", "bootstrapping_tokens", "device_free", "exporting", "exporting_tokens", "hosting", "pending",
+        "queue",
+    )  # fmt: skip
 
     def __init__(self, name: str, times: EngineTimes, shape: EngineShape, host: Host, epoch: int) -> None:
         super().__init__(name, times, shape, host, epoch)
@@ -28,13 +31,24 @@ class PrefillEngine(Engine):
         self.device_free = 0.0
         self.pending: tuple[PrefillStep, float] | None = None  # launched, its result not processed; when it ends
         self.hosting = False  # the host loop is at work
+        self.bootstrapping = 0  # here, and waiting for the decode side to set KV aside
+        self.bootstrapping_tokens = 0
         self.exporting = 0  # prefilled, KV not yet pulled by the decode side
         self.exporting_tokens = 0
 
+    def announce(self, live: Live, now: float) -> None:
+        """Take a request from the gateway, which sends it to both sides at once: it waits here for the decode side."""
+        live.hit = self.queue.cache.match(live.hash_ids, live.isl) if live.hash_ids else 0
+        live.todo = live.isl - live.hit
+        self.bootstrapping += 1
+        self.bootstrapping_tokens += live.todo
+        self.ledger.arrived(now, live.length_class, live.isl, live.hit)
+
     def accept(self, live: Live, now: float) -> None:
         """Queue a request whose decode side has set KV aside."""
+        self.bootstrapping -= 1
+        self.bootstrapping_tokens -= live.todo
         self.queue.push(live, now)
-        self.ledger.arrived(now, live.length_class, live.isl, live.hit)
         if not self.hosting:
             self.hosting = True
             self._loop(now)
@@ -89,14 +103,14 @@ class PrefillEngine(Engine):
 
     def queued_tokens(self) -> int:
         """Uncached prompt tokens accepted and not prefilled yet."""
-        return self.queue.tokens
+        return self.queue.tokens + self.bootstrapping_tokens
 
     def load(self) -> EngineLoad:
         """The load as `/v1/loads` shows it, as of the last sync."""
         capacity = self.shape.kv_capacity_tokens
         return EngineLoad(
             running_requests=0,
-            waiting_requests=len(self.queue) + self.exporting,
+            waiting_requests=self.bootstrapping + len(self.queue) + self.exporting,
             used_tokens=min(self.exporting_tokens, capacity),
             max_total_tokens=capacity,
             max_running_requests=self.shape.max_running,
@@ -104,6 +118,7 @@ class PrefillEngine(Engine):
             prefill_uncached_tokens_total=self.prefill_tokens,
             prefill_busy_s_total=self.prefill_busy_s,
             generated_tokens_total=self.ledger.finished_total,
+            prefill_bootstrap_requests=self.bootstrapping,
             prefill_inflight_requests=self.exporting,
         )
 

@@ -54,3 +54,12 @@ class Live:
         self.retractions = 0
         self.upstream: object | None = None  # the prefill engine
         self.server: object | None = None  # the decode or unified engine
+
+    @property
+    def ttft_s(self) -> float:
+        """Seconds from the arrival to the first token."""
+        return self.first - self.arrived
+
+    def tpot_s(self, finished_at: float) -> float | None:
+        """Mean seconds per token after the first; None for an answer of one token."""
+        return (finished_at - self.first) / (self.osl - 1) if self.osl > 1 else None

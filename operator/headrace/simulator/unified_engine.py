@@ -174,8 +174,9 @@ class UnifiedEngine(Engine):
         self.host.at(at, self._wake)
 
     def _finish(self, live: Live, now: float) -> None:
-        self.ledger.done(live.length_class, live.isl, live.osl)
-        self.host.finished(live, now + self.times.frontend_s)
+        at = now + self.times.frontend_s
+        self.ledger.done(live.length_class, live.isl, live.osl, live.ttft_s, live.tpot_s(at))
+        self.host.finished(live, at)
 
     def queued_tokens(self) -> int:
         """Uncached prompt tokens accepted and not prefilled yet."""
