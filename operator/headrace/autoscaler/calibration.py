@@ -15,6 +15,7 @@ from headrace.catalog.step_times import StepTimes
 MEMORY_BUSY_S = 600.0  # evidence fades over ten minutes of busy engine time: longer than a mix of requests lasts
 SURPRISED_BUSY_S = 30.0  # ... over half a minute when predictions fail: an engine that changed is learned anew
 VALID_ERROR = 0.15  # mean prediction error below which the model counts as calibrated
+LOST_ERROR = 0.4  # above which evidence that was trusted is so no more: one noisy interval is no other engine
 ERROR_STEP = 0.4  # weight of the newest error: four good intervals (20 s) clear a bad start
 TRUST_STEPS = 20.0  # decode steps that weigh as much as the prior
 FREE_STEPS = 100.0  # consistent steps after which evidence may leave the clip
@@ -99,28 +100,27 @@ def decode_factors(prior: StepTimes, found: DecodeEvidence) -> tuple[float, floa
     """Factors on base and batch-dependent part of a decode step; clipped until the evidence is consistent."""
     scale, base, slope = _decode_fit(prior, found)
     scale = math.pow(scale, found.steps / (found.steps + TRUST_STEPS))
-    if found.steps < FREE_STEPS or found.error >= VALID_ERROR:
+    if found.steps < FREE_STEPS or not found.trusted:
         scale = _clip(scale, CLIP)
     return scale * base, scale * slope
 
 
 def prefill_factors(found: PrefillEvidence) -> tuple[float, float]:
     """Factors on a lone request's prefill and on batched prefill. Unknown batched work is priced as the lone one."""
-    consistent = found.error < VALID_ERROR
-    alone = _ratio(found.seen_s, found.predicted_s, consistent)
+    alone = _ratio(found.seen_s, found.predicted_s, found.trusted)
     if found.saturated_predicted_s <= 0.0:
         return alone, alone
-    saturated = _ratio(found.saturated_seen_s, found.saturated_predicted_s, consistent)
+    saturated = _ratio(found.saturated_seen_s, found.saturated_predicted_s, found.trusted)
     weight = found.saturated_seen_s / (found.saturated_seen_s + FREE_BUSY_S)
     batched = alone ** (1.0 - weight) * saturated**weight
     return (alone if found.predicted_s > 0.0 else batched), batched
 
 
-def _ratio(seen_s: float, predicted_s: float, consistent: bool) -> float:
+def _ratio(seen_s: float, predicted_s: float, trusted: bool) -> float:
     if predicted_s <= 0.0:
         return 1.0
     ratio = (seen_s / predicted_s) ** (seen_s / (seen_s + 1.0))  # a second of work weighs as much as the prior
-    return ratio if consistent and seen_s >= FREE_BUSY_S else _clip(ratio, CLIP)
+    return ratio if trusted and seen_s >= FREE_BUSY_S else _clip(ratio, CLIP)
 
 
 def _decode_fit(prior: StepTimes, found: DecodeEvidence) -> tuple[float, float, float]:
@@ -166,6 +166,7 @@ def _add_decode(prior: StepTimes, found: DecodeEvidence, seen: DecodeInterval) -
         batch_time_s=keep * found.batch_time_s + seen.batch_time_s,
         kv_tokens=keep * found.kv_tokens + seen.kv_tokens * seen.steps,
         error=error,
+        trusted=_trusted(found.trusted, error),
     )
 
 
@@ -194,7 +195,12 @@ def _add_prefill(model: CapacityModel, found: PrefillEvidence, seen: PrefillInte
         saturated_seen_s=keep * found.saturated_seen_s + heavy * seen.busy_s,
         saturated_predicted_s=keep * found.saturated_predicted_s + heavy * predicted_s,
         error=error,
+        trusted=_trusted(found.trusted, error),
     )
+
+
+def _trusted(before: bool, error: float) -> bool:
+    return error < (LOST_ERROR if before else VALID_ERROR)
 
 
 def _keep(busy_s: float, error: float) -> float:

@@ -27,6 +27,7 @@ class DecodeEvidence:
     batch_time_s: float = 0.0
     kv_tokens: float = 0.0  # sum over steps of the tokens resident, from the KV gauge
     error: float = 1.0  # moving mean of |predicted / seen - 1| of intervals that the fit had not seen yet
+    trusted: bool = False  # predicted well lately, so that it may leave the clip around the prior
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class PrefillEvidence:
     saturated_seen_s: float = 0.0
     saturated_predicted_s: float = 0.0
     error: float = 1.0
+    trusted: bool = False  # predicted well lately, so that it may leave the clip around the prior
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from headrace.api.roles import Role
 from headrace.autoscaler.calibration import DecodeInterval, PrefillInterval, calibrate
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.demand import gather, reckon
+from headrace.autoscaler.feedback import MayMiss, outcome
+from headrace.autoscaler.feedback import learn as learn_feedback
 from headrace.autoscaler.forecast import observe as observe_forecast
 from headrace.autoscaler.freshness import Freshness, freshness
 from headrace.autoscaler.history import Rates, Rows, extend, rates
@@ -15,6 +17,7 @@ from headrace.autoscaler.lengths import (
     FINISHED_LEAST,
     FINISHED_MOST,
     REFRESH_S,
+    SETTLED,
     STREAMS_LEAST,
     STREAMS_MOST,
     LengthLaw,
@@ -24,8 +27,9 @@ from headrace.autoscaler.lengths import (
 from headrace.autoscaler.lengths import learn as learn_lengths
 from headrace.autoscaler.limits import Limits
 from headrace.autoscaler.memory import STARTS_KEPT, Memory, PodMemory, RoleMemory, startup_s
-from headrace.autoscaler.observe import Observed, decode_interval, prefill_interval, remember
+from headrace.autoscaler.observe import Observed, decode_interval, is_decode_bound, prefill_interval, remember
 from headrace.autoscaler.prompts import learn as learn_prompts
+from headrace.autoscaler.reprice import reprice
 from headrace.autoscaler.signals import PodPhase, PodSample, Signals
 from headrace_engine_config.length_class import LENGTH_CLASSES, length_class
 
@@ -45,10 +49,11 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
     entrances = [pod for pod in fresh if pod.role in ENTRANCES]
     step_s = max((pool.step_s for role, pool in pools.items() if role in EXITS), default=LEAST_STEP_S)
     lengths = _lengths([pod for pod in fresh if pod.role in EXITS], memory.lengths, step_s, now)
+    past = reprice(memory.history, memory.prompts, memory.lengths, lengths)
     rows, prompts, until, front = gather(entrances, memory.pods, lengths)
     stock_rows, stock_front = reckon(entrances, memory.pods)
     longest = max(limits.lookback_s(startup_s(memory.role(role), limits.startup_prior_s)) for role in pools)
-    history = extend(memory.history, _merge(rows, stock_rows), front if front is not None else stock_front, longest)
+    history = extend(past, _merge(rows, stock_rows), front if front is not None else stock_front, longest)
     shape = rates(history, longest)
     horizon_s = limits.tick_s + max(startup_s(memory.role(role), limits.startup_prior_s) for role in pools)
     forecast = observe_forecast(memory.forecast, history, horizon_s, 1.0 - 2.0 * limits.objective.miss_share)
@@ -60,11 +65,17 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
         )
         for role, pool in pools.items()
     }
+    elapsed_s = now - memory.at if memory.at else 0.0
     none = PodMemory()
     olds = ((pod, memory.pods.get(pod.pod, none)) for pod in live)
     pods = {pod.pod: remember(pod, old, until.get(pod.pod, old.arrivals_until)) for pod, old in olds}
+    found = outcome([pod for pod in fresh if pod.role in EXITS], memory.pods, limits.objective)
+    shares = limits.miss_shares({role: pool.current for role, pool in pools.items()})
+    may = MayMiss(*(next(shares[role] for role in roles if role in shares) for roles in (ENTRANCES, EXITS)))
+    bound = is_decode_bound(pools)
     memory = replace(
         memory,
+        feedback=learn_feedback(memory.feedback, found, may, elapsed_s, decode_bound=bound),
         pods=pods,
         roles=roles,
         history=history,
@@ -139,7 +150,7 @@ def _hold(  # noqa: PLR0917 - one sample with its time and what to leave out of 
 
 def _lengths(pods: list[PodSample], law: LengthLaw, step_s: float, now: float) -> LengthLaw:
     """The law of answer lengths, refreshed every half minute. Running streams are sampled to a bounded number."""
-    if law.at and now - law.at < REFRESH_S:
+    if law.seen >= SETTLED and now - law.at < REFRESH_S:
         return law
     states = [pod.state for pod in pods if pod.state is not None]
     total = float(sum(state.finished_total for state in states))

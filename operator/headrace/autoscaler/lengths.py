@@ -13,7 +13,9 @@ PRIOR_OUTPUT_TOKENS = 256.0  # mean answer until one was seen: the usual chat an
 POOL_WEIGHT = 20.0  # a class needs so many answers of its own to weigh as much as all classes together
 REFRESH_S = 30.0  # answers take seconds to minutes: the law need not follow every tick
 FINISHED_LEAST, FINISHED_MOST = 16, 256  # answers looked at, per pod at least and in all: 256 give a mean to 6 %
-LAW_STEP = 0.4  # weight of the newest sample: answers vary by twice their mean, so one sample swings by 10 %
+PRIOR_ANSWERS = 32.0  # answers that the prior weighs: the first to end are the shortest, and say little of the rest
+SETTLED = 128.0  # answers seen from which the law is refreshed at leisure, before that at every tick
+LAW_STEP = 0.1  # least weight of the newest sample, five minutes: one sample's mean swings by 10 %, its square by 30 %
 LEAST_AT_RISK = 3  # answers at risk before a single end may take the curve far down
 STREAMS_LEAST, STREAMS_MOST = 8, 128  # the same for running streams
 
@@ -23,7 +25,7 @@ class LengthLaw:
     """First three moments of the output length, per class: E[o], E[o^2], E[o^3], in tokens."""
 
     at: float = 0.0
-    seen: float = 0.0  # answers behind the law
+    seen: float = 0.0  # answers looked at so far
     finished_total: float = 0.0  # of all engines at `at`, for the rate at which answers end
     mean: tuple[float, ...] = (PRIOR_OUTPUT_TOKENS,) * LENGTH_CLASSES
     square: tuple[float, ...] = (2 * PRIOR_OUTPUT_TOKENS**2,) * LENGTH_CLASSES  # of an exponential law
@@ -53,13 +55,13 @@ def learn(lives: Sequence[Sequence[Life]], at: float, finished_total: float, old
         weight = done / (done + POOL_WEIGHT)
         rows.append(tuple(weight * mine + (1.0 - weight) * all_ for mine, all_ in zip(own, pooled, strict=True)))
     new = zip(*rows, strict=True)
-    if not old.seen:
-        return LengthLaw(at, float(total), finished_total, *new)
+    seen = total + (old.seen or PRIOR_ANSWERS)
+    step = max(total / seen, LAW_STEP)
     mixed = (
-        tuple(before + LAW_STEP * (now - before) for before, now in zip(column, fresh, strict=True))
+        tuple(before + step * (now - before) for before, now in zip(column, fresh, strict=True))
         for column, fresh in zip((old.mean, old.square, old.cube), new, strict=True)
     )
-    return LengthLaw(at, float(total), finished_total, *mixed)
+    return LengthLaw(at, float(seen), finished_total, *mixed)
 
 
 def survival_moments(lives: Sequence[Life]) -> tuple[float, float, float]:
@@ -89,7 +91,7 @@ def survival_moments(lives: Sequence[Life]) -> tuple[float, float, float]:
             survival *= 1.0 - weight / max(at_risk, least)
         at_risk -= weight
     if survival > 0.0:
-        tail = max(first, 1.0)
+        tail = max(first, PRIOR_OUTPUT_TOKENS)
         first += survival * tail
         second += survival * 2.0 * (last * tail + tail**2)
         third += survival * 3.0 * (last**2 * tail + 2.0 * last * tail**2 + 2.0 * tail**3)

@@ -27,6 +27,19 @@ class PodMemory:
     moments: tuple[float, ...] | None = None
     arrivals_until: int = 0  # last complete second whose arrivals were counted
     start_counted: bool = False
+    finished: int | None = None  # the engine's running count of answers
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What clients got, with a fading memory, and the integrals of what they should not have got (feedback.py)."""
+
+    seconds: float = 0.0
+    answers: float = 0.0
+    ttft_missed: float = 0.0
+    tpot_missed: float = 0.0
+    prefill: float = 0.0  # logarithm of the factor on prefill's needs
+    decode: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,7 @@ class Memory:
     lengths: LengthLaw = field(default_factory=LengthLaw)
     prompts: PromptLaw = field(default_factory=PromptLaw)
     forecast: ForecastState = field(default_factory=ForecastState)
+    feedback: Feedback = field(default_factory=Feedback)
 
     def role(self, role: Role) -> RoleMemory:
         """The role's memory, empty if it has none."""
@@ -78,6 +92,7 @@ class Memory:
             lengths=LengthLaw(**_tuples(record["lengths"])),
             prompts=PromptLaw(**_tuples(record["prompts"])),
             forecast=ForecastState(**_tuples(record["forecast"])),
+            feedback=Feedback(**record["feedback"]),
         )
 
 

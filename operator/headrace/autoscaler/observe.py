@@ -1,5 +1,6 @@
 """One role as the samples show it: counts by phase, load with silent pods imputed, intervals for calibration."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
@@ -14,6 +15,8 @@ from headrace.autoscaler.signals import EngineLoad, PodPhase, PodSample, Signals
 RESERVED_TOKENS = 512.0  # SGLang's num_reserved_decode_tokens: what a decode engine keeps free for each request
 WARM_UP_S = 10.0  # after Ready an engine still compiles and fills caches: its step times would poison the model
 LEAST_INTERVAL_S = 1.0  # differences over less are mostly rounding
+WAITING_FOR_DECODE = 0.1  # queue for decode places, relative to running streams, that counts as held up there
+PREFILL_IDLE = 0.7  # busy share below which prefill itself is not what holds requests up
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Observed:
     running: float
     kv_tokens: float
     queued_tokens: float  # new prompt tokens accepted and not yet prefilled
+    queues: tuple[float, ...]  # the same per serving pod that was read
     waiting_places: float  # requests for which no KV could be allocated yet
     prealloc_requests: float  # these, and those whose KV is still being computed or sent
     inflight_requests: float
@@ -86,6 +90,7 @@ def observe(  # noqa: PLR0917 - one role of one tick
         kv_tokens=kv_tokens,
         step_s=model.steps.decode_s(running / replicas, kv_tokens / replicas),
         queued_tokens=sum(queued) + unseen * median(queued),
+        queues=tuple(queued),
         waiting_places=totals[2],
         prealloc_requests=totals[2] + totals[3],
         inflight_requests=totals[4],
@@ -196,6 +201,7 @@ def remember(pod: PodSample, old: PodMemory, arrivals_until: int) -> PodMemory:
         waiting_tokens=queued_tokens(pod),
         used_tokens=float(load.used_tokens),
         moments=load.decode_moments,
+        finished=pod.state.finished_total if pod.state is not None else old.finished,
     )
 
 
@@ -206,3 +212,12 @@ def _warm(pod: PodSample, old: PodMemory) -> bool:
 def tokens_left(load: EngineLoad | None) -> float:
     """How much a pod would have to finish when drained: unknown counts as everything."""
     return float("inf") if load is None else float(load.used_tokens)
+
+
+def is_decode_bound(pools: Mapping[Role, Observed]) -> bool:
+    """Whether requests wait for decode, not for prefill: decode's own queues are long while prefill has time."""
+    prefill, decode = pools.get(Role.PREFILL), pools.get(Role.DECODE)
+    if prefill is None or decode is None:
+        return False
+    held_up = decode.prealloc_requests > WAITING_FOR_DECODE * max(decode.running, 1.0) or decode.retracted_requests > 0
+    return held_up and prefill.busy_share is not None and prefill.busy_share < PREFILL_IDLE

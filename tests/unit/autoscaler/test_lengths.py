@@ -36,8 +36,23 @@ def test_only_short_answers_ended_yet_and_the_law_knows_that_long_ones_run() -> 
 def test_a_class_without_answers_takes_the_law_of_all() -> None:
     lives: list[list[Life]] = [[] for _ in range(LENGTH_CLASSES)]
     lives[2] = [Life(0, 80, True)] * 200
-    law = learn(lives, 1.0, 200.0, LengthLaw())
+    law = learn(lives, 1.0, 200.0, LengthLaw(seen=1e-9))
     assert law.mean[7] == pytest.approx(80)
+
+
+def test_the_first_few_answers_do_not_outweigh_the_prior() -> None:
+    lives: list[list[Life]] = [[] for _ in range(LENGTH_CLASSES)]
+    lives[2] = [Life(0, 20, True)] * 4
+    few = learn(lives, 1.0, 4.0, LengthLaw())
+    assert few.mean[2] == pytest.approx(256 + 4 / 36 * (20 - 256))
+    lives[2] = [Life(0, 20, True)] * 400
+    assert learn(lives, 2.0, 404.0, few).mean[2] < 50
+
+
+def test_a_settled_law_moves_by_a_tenth_a_sample() -> None:
+    lives: list[list[Life]] = [[Life(0, 20, True)] * 100 for _ in range(LENGTH_CLASSES)]
+    old = LengthLaw(at=1.0, seen=100_000.0)
+    assert learn(lives, 2.0, 1.0, old).mean[0] == pytest.approx(256 + 0.1 * (20 - 256))
 
 
 def test_nothing_finished_keeps_the_old_law() -> None:

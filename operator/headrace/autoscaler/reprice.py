@@ -1,0 +1,39 @@
+"""What arrived is priced with the answers expected then; when the law of answers changes, so does what was expected."""
+
+from dataclasses import replace
+
+from headrace.autoscaler.history import History
+from headrace.autoscaler.lengths import LengthLaw
+from headrace.autoscaler.prompts import PromptLaw
+
+
+def reprice(history: History, prompts: PromptLaw, old: LengthLaw, new: LengthLaw) -> History:
+    """The history with answers as `new` expects them, by the classes' recent shares.
+
+    Ten requests that were priced at 40 tokens, which the first answers said, count 2,000 once the law says 200. Without
+    that the error stays for a whole look-back.
+    """
+    if old is new or not history.count or sum(prompts.count) <= 0.0:
+        return history
+    before, after = _price(prompts, old), _price(prompts, new)
+    output, kv, kv_sq = (now / then if then > 0.0 else 1.0 for now, then in zip(after, before, strict=True))
+    return replace(
+        history,
+        output=tuple([value * output for value in history.output]),
+        kv=tuple([value * kv for value in history.kv]),
+        kv_sq=tuple([value * kv_sq for value in history.kv_sq]),
+    )
+
+
+def _price(prompts: PromptLaw, law: LengthLaw) -> tuple[float, float, float]:
+    """Expected output tokens, KV tokens and their squares over all steps, of the mix; columns of History."""
+    output = kv = kv_sq = 0.0
+    for count, tokens, mean, square, cube in zip(
+        prompts.count, prompts.tokens, law.mean, law.square, law.cube, strict=True
+    ):
+        if count > 0.0:
+            size = tokens / count
+            output += count * mean
+            kv += count * (size * mean + square / 2.0)
+            kv_sq += count * (size * size * mean + size * square + cube / 3.0)
+    return output, kv, kv_sq
