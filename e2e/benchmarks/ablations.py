@@ -14,7 +14,7 @@ from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Constraint, Need, RoleTarget
 from headrace.autoscaler.forecast import ForecastState
 from headrace.autoscaler.limits import Limits
-from headrace.autoscaler.memory import Memory
+from headrace.autoscaler.memory import Feedback, Memory
 from headrace.autoscaler.signals import Signals
 from headrace.autoscaler.sizing import Sizing, size
 from headrace.simulator.headrace_policy import HeadracePolicy
@@ -76,7 +76,8 @@ ABLATIONS: Mapping[str, Ablation] = {
     ),
     "window=0": Ablation("no scale-down window (and a look-back of 60 s)", limits={"scale_down_window_s": 0.0}),
     "window=300": Ablation("scale-down window of 300 s", limits={"scale_down_window_s": 300.0}),
-    "window=600": Ablation("scale-down window of 600 s", limits={"scale_down_window_s": 600.0}),
+    "window=900": Ablation("scale-down window of 900 s", limits={"scale_down_window_s": 900.0}),
+    "-feedback": Ablation("no regard to what clients got", memory=lambda memory: replace(memory, feedback=Feedback())),
 }
 
 

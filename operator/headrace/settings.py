@@ -8,6 +8,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from headrace.autoscaler.limits import LEAST_WINDOW_S
+
 PREFIX = "HEADRACE_"
 LISTS = {"namespaces", "metrics_namespaces"}  # comma-separated in the environment
 
@@ -47,14 +49,19 @@ class Settings(BaseModel):
     # Autoscaling
     autoscale_interval_s: float = Field(5.0, gt=0)
     """One tick. Bursts of inference traffic last tens of seconds; reading an engine more often costs it steps."""
-    scale_down_window_s: float = Field(300.0, ge=0)
-    """The lower need must have held this long before a replica goes: of the order of an engine's start-up."""
+    scale_down_window_s: float | None = Field(None, ge=0)
+    """The lower need must have held this long before a replica goes; none: ten minutes, or two start-ups if longer."""
     restart_hold_s: float = Field(300.0, ge=0)
     """After the operator's own start nothing scales down: there is no history yet to say that it is safe."""
     max_starting: int = Field(0, ge=0)
     """Engines that may start at one time in the whole cluster; 0: no bound. Set it where starts share few cores."""
     drain_deadline_s: float = Field(600.0, gt=0)
     """A draining engine that is not idle by then is ended, and the loss recorded. Longer than nearly all streams."""
+
+    @property
+    def floor_s(self) -> float:
+        """How long somebody else's write to replicas is kept as a floor: one window."""
+        return LEAST_WINDOW_S if self.scale_down_window_s is None else self.scale_down_window_s
 
     decision_log_dir: str = ""
     """Folder of the decision log that `headrace replay` reads; empty: none is written."""

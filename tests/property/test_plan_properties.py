@@ -220,7 +220,7 @@ shapes = {"rate": st.floats(0.5, 150), "prompt": st.sampled_from([200, 1000, 800
 def test_no_oscillation_on_constant_load(rate: float, prompt: int, output: int) -> None:
     rate = min(rate, 120_000 / prompt)
     fleet = FluidFleet(MODEL, {Role.PREFILL: 2, Role.DECODE: 2}, rate=lambda _t: rate, prompt=prompt, output=output)
-    targets = drive(fleet, LIMITS, MODEL, 2400)
+    targets = drive(fleet, LIMITS, MODEL, 4800)  # a first step down needs ten quiet minutes, the next as many
     settled = targets[len(targets) * 2 // 3 :]
     assert all(row == settled[0] for row in settled)
 

@@ -12,7 +12,9 @@ from headrace.autoscaler.observe import Observed
 KEEP_SHARE = 0.9  # a replica goes only if the rest would be at most so full: the band that stops flapping ...
 KEEP_ROOT = 0.25  # ... or has this times the root of its size to spare: noise of large pools grows with the root
 STEP_SHARE = 4  # at most a quarter of the pool goes in a quarter of the window, or in a start-up time if that is longer
-LEAST_SURGE = 4  # replicas that may be added at once whatever the pool's size
+LEAST_SURGE = (
+    8  # replicas that may be added at once whatever the size of the pool: a start from a few must reach the load
+)
 RETRACTION = "decode took requests back for lack of KV"
 
 
@@ -115,7 +117,7 @@ def counterfactual(case: Case, wanted: int) -> tuple[int, str] | None:
 def step_pace(case: Case, wanted: int) -> tuple[int, str] | None:
     """Every step has a whole window of low needs behind it; the pause lets the signals show what the last one did.
 
-    A step that was one too many takes a start-up to mend, so the next waits as long: 120 s, not 240 / 4 = 60 s. A
+    A step that was one too many takes a start-up to mend, so the next waits as long: 180 s, not 600 / 4 = 150 s. A
     window that was set shorter than the start-up bounds it.
     """
     pause_s = max(case.window_s / STEP_SHARE, min(case.startup_s, case.window_s))
@@ -140,9 +142,9 @@ def floor(case: Case, wanted: int) -> tuple[int, str] | None:
 
 
 def surge(case: Case, wanted: int) -> tuple[int, str] | None:
-    """Doubling, or four more, per start-up time: what is ordered is seen working before more is ordered."""
+    """Three times, or eight more, per start-up time: what is ordered is seen working before more is ordered."""
     ready = len(case.pool.serving)
-    most = max(ready + max(ready, LEAST_SURGE), case.current)
+    most = max(ready + max(2 * ready, LEAST_SURGE), case.current)
     return (most, f"at most {most - ready} more than the {ready} that serve") if wanted > most else None
 
 

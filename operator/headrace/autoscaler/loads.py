@@ -19,10 +19,7 @@ from headrace.autoscaler.observe import RESERVED_TOKENS, Observed
 from headrace.autoscaler.prompts import tight_prompt_tokens
 
 SHORT_S, LONG_S = 60, 300  # a minute smooths single requests, five minutes single bursts
-WAITING_FOR_DECODE = 0.1  # queue for decode places, relative to running streams, that counts as held up there
-PREFILL_IDLE = 0.7  # busy share below which prefill itself is not what holds requests up
 HELD_NEEDED = 20  # samples of the KV held before a 95 % quantile of them means anything
-SAFE_SHARE = 0.95  # offered work above this share of the pool never lets a backlog drain in time
 ANSWER_TOKENS = 256.0  # of a request, where no engine reports lengths
 KV_SPREAD = 4.0 / 3.0  # mean square of the KV of a stream over its squared mean, for a uniform age
 
@@ -48,10 +45,13 @@ def demand(memory: Memory, now: float, unseen_factor: float, *, engine_state: bo
     """Rates of the history over a minute and over the look-back (five minutes unless windows are shortened)."""
     history = memory.history
     short, long = rates(history, SHORT_S), rates(history, min(LONG_S, lookback_s))
+    ahead = outlook(memory.forecast, max(short.tokens, long.tokens), now)
+    if short.tokens < long.tokens:  # the forecast's buckets lag behind a fall, which is no growth
+        ahead = replace(ahead, trend=1.0)
     return Demand(
         short=short,
         long=long,
-        outlook=outlook(memory.forecast, max(short.tokens, long.tokens), now),
+        outlook=ahead,
         unseen_factor=unseen_factor,
         dispersion=history_dispersion(history),
         engine_state=engine_state,
@@ -60,7 +60,7 @@ def demand(memory: Memory, now: float, unseen_factor: float, *, engine_state: bo
 
 def prefill_load(  # noqa: PLR0917 - a pure sum of its inputs
     found: Demand, pool: Observed, memory: Memory, model: CapacityModel, limits: Limits, lead_s: float,
-    gateway_requests: float, *, decode_bound: bool,
+    gateway_requests: float, miss_share: float, *, decode_bound: bool,
 ) -> PrefillLoad:  # fmt: skip
     """Offered prefill work. Work held up by decode is not prefill's: `decode_bound` leaves the backlog out."""
     objective, shape = limits.objective, found.shape
@@ -74,9 +74,13 @@ def prefill_load(  # noqa: PLR0917 - a pure sum of its inputs
     budget_s = ttft_budget_s(objective, model, tight, disaggregated=disaggregated)
     queued = pool.queued_tokens + gateway_requests * shape.request_tokens
     backlog_s = 0.0 if decode_bound else queued * model.token_price_s(shape.mean_context)
-    bursts, window = envelope(memory.history, model, budget_s, objective.role_miss_share)
+    bursts, window = envelope(memory.history, model, budget_s, miss_share)
     ready = float(len(pool.serving))
-    drained_s = backlog_s / (ready - reactive) if ready > reactive else float("inf")
+    # What waits at an engine stays there: new requests go to the free ones, what is too much for them joins the queues.
+    price_s = model.token_price_s(shape.mean_context)
+    blocked = 0.0 if decode_bound else float(sum(queue * price_s > budget_s for queue in pool.queues))
+    free = ready - blocked + len(pool.starting)  # these are there before one that is ordered now
+    later_s = backlog_s + (max(reactive - free, 0.0) - blocked) * lead_s
     return PrefillLoad(
         work=steady * found.outlook.trend,
         error=found.outlook.error,
@@ -88,7 +92,8 @@ def prefill_load(  # noqa: PLR0917 - a pure sum of its inputs
         tight_alone_s=model.alone_s(part * shape.request_tokens, part * shape.mean_context),
         variation=found.dispersion + shape.size_variation,
         backlog_s=backlog_s,
-        useful=backlog_s > 0.0 and (reactive > SAFE_SHARE * ready or drained_s > lead_s),
+        backlog_later_s=max(later_s, 0.0),
+        blocked=blocked,
         lead_s=lead_s,
     )
 
@@ -157,25 +162,18 @@ def usual_kv(memory: RoleMemory, now_kv: float, miss_share: float) -> float:
     """KV tokens that the look-back held at the quantile, what waited for a place included: the envelope of decode.
 
     It counts what no model of arrivals does: places taken while prompts are still computed, and their bursts. With
-    fewer samples than a quantile needs, what is held now.
+    fewer samples than a quantile needs, the newest one.
     """
     values = sorted(value for _, value in memory.held)
     if len(values) < HELD_NEEDED:
-        return now_kv
+        return memory.held[-1][1] if memory.held else now_kv
     return values[min(math.ceil((1.0 - miss_share) * len(values)) - 1, len(values) - 1)]
 
 
-def is_decode_bound(prefill: Observed, decode: Observed) -> bool:
-    """Whether requests wait for decode, not for prefill: decode's own queues are long while prefill has time."""
-    held_up = decode.prealloc_requests > WAITING_FOR_DECODE * max(decode.running, 1.0) or decode.retracted_requests > 0
-    return held_up and prefill.busy_share is not None and prefill.busy_share < PREFILL_IDLE
-
-
 def shed_hint(load: PrefillLoad, ready: float, objective: Objective) -> bool:
-    """Whether waiting is hopeless: beyond three times the objective now, and still at the lead time."""
+    """Whether waiting is hopeless: beyond three times the objective now, and still when all that starts has started."""
     worst_s = 3.0 * objective.ttft_s
-    later_s = load.backlog_s + (load.reactive - ready) * load.lead_s
-    return ready > 0 and load.backlog_s / ready > worst_s and later_s / ready > worst_s
+    return ready > 0 and min(load.backlog_s, load.backlog_later_s) / ready > worst_s
 
 
 def _larger(short: Rates, long: Rates) -> Rates:

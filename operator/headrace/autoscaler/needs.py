@@ -1,14 +1,14 @@
 """How many replicas each constraint asks for by itself: closed forms, in tokens and token-seconds."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Constraint, Need
 from headrace.autoscaler.limits import Objective
 from headrace.autoscaler.quantiles import gamma_quantile, normal_z
 
-BACKLOG_LONGEST_S = 120.0  # a backlog is worked off within the start-up time, but never slower than this
+BUSY_SHARE = 0.25  # of a start-up that a backlog must outlast it by for every busy replica to be made up for
 USABLE_KV = 0.85  # of an aggregated engine; the rest is for requests being allocated and for running ones to grow
 USABLE_KV_SPLIT = 0.95  # of a decode engine, where that room is counted request by request (RESERVED_TOKENS)
 STEP_MARGIN = 0.9  # of the TPOT objective: the mean step may not sit on the edge
@@ -36,7 +36,8 @@ class PrefillLoad:
     tight_alone_s: float  # that of the request whose budget it is
     variation: float  # dispersion of counts + squared variation of sizes
     backlog_s: float  # queued work, replica-seconds
-    useful: bool  # a replica ordered now arrives before the backlog is gone
+    backlog_later_s: float  # at the lead time, if the serving replicas go on alone
+    blocked: float  # replicas with a queue longer than the budget
     lead_s: float
 
 
@@ -87,8 +88,10 @@ def prefill_needs(load: PrefillLoad, miss_share: float, factor: float, headroom:
     # P(wait > budget) = exp(-budget / theta): a margin that does not grow with the load and shrinks with the budget.
     # The forecast's error is another, independent margin: the two add like standard deviations.
     margin = math.hypot(min(tail, 2.0 * math.sqrt(load.work) + 1.0), load.work * load.error)
-    span_s = max(load.budget_s, min(BACKLOG_LONGEST_S, load.lead_s))
-    backlog = load.reactive + load.backlog_s / span_s if load.useful else 0.0
+    # A replica ordered now helps from the lead time on, and only those requests that do not wait elsewhere already:
+    # the busy ones have to be made up for, as long as that takes a good part of a start.
+    busy = min(load.blocked, load.backlog_later_s / max(load.budget_s, BUSY_SHARE * load.lead_s))
+    backlog = load.reactive + busy if busy > 0.0 else 0.0
     return (
         Need(
             Constraint.PREFILL_ENVELOPE,
@@ -104,8 +107,9 @@ def prefill_needs(load: PrefillLoad, miss_share: float, factor: float, headroom:
         Need(
             Constraint.PREFILL_BACKLOG,
             backlog * scale,
-            f"{load.backlog_s:.1f} s of queued work in {span_s:.0f} s beside {load.reactive:.2f} x {scale:.2f}"
-            if load.useful
+            f"{busy:.1f} replicas still busy with {load.backlog_later_s:.1f} s of queued work at +{load.lead_s:.0f} s, "
+            f"beside {load.reactive:.2f} x {scale:.2f}"
+            if busy > 0.0
             else f"{load.backlog_s:.1f} s of queued work, gone before a replica could start",
         ),
     )
@@ -156,19 +160,23 @@ def resident(
 
 
 def held_need(
-    load: DecodeLoad, model: CapacityModel, pool: DecodePool, *, limit_s: float, prefill_work: float, z: float
-) -> tuple[float, float]:
+    load: DecodeLoad, model: CapacityModel, pool: DecodePool, *,
+    limit_s: float, ttft_s: float, prefill_work: float, z: float,
+) -> tuple[float, float]:  # fmt: skip
     """Least n whose KV quantile fits, n = K_q(n) / room, and the n that has a place for its running requests.
 
     More replicas take shorter steps and hold less, so K_q falls with n and the least n lies between what is resident
-    now and what a pool of that size would hold: bisection.
+    now and what a pool of that size would hold: bisection. What was resident counts up to what a pool holds that just
+    meets both objectives: more is a backlog, parked while prefill or decode was short, and no measure of the load.
     """
 
     def asked(n: float) -> tuple[float, float]:
         held = resident(load, model, n, prefill_work=prefill_work, z=z, cap_s=limit_s)
         return held.held_kv_q / pool.room, held.running_q / pool.slots
 
-    least_kv = max(load.resident_kv / pool.room, LEAST_NEED)
+    just_met = replace(load, entering_kv=max(load.entering_kv, load.prompt * ttft_s if load.entering_kv else 0.0))
+    edge = resident(just_met, model, EDGE_REPLICAS, prefill_work=0.0, z=z, cap_s=limit_s)
+    least_kv = max(min(load.resident_kv, edge.held_kv_q) / pool.room, LEAST_NEED)
     low = max(least_kv, prefill_work)
     high, slots = asked(low)
     if high > low:
@@ -177,7 +185,8 @@ def held_need(
             kv, slots = asked(middle)
             low, high = (middle, high) if kv > middle else (low, middle)
         least_kv = high
-    return least_kv, max(slots, load.running / pool.slots, LEAST_NEED)
+    places = min(load.running, edge.running_q + load.rate * ttft_s)  # what parks for prefill beyond that is prefill's
+    return least_kv, max(slots, places / pool.slots, LEAST_NEED)
 
 
 def step_need(load: DecodeLoad, model: CapacityModel, *, limit_s: float, prefill_work: float, z: float) -> float:
@@ -198,12 +207,14 @@ def step_need(load: DecodeLoad, model: CapacityModel, *, limit_s: float, prefill
 
 
 def decode_needs(
-    load: DecodeLoad, model: CapacityModel, pool: DecodePool, objective: Objective, *, prefill_work: float, scale: float
-) -> tuple[Need, ...]:
+    load: DecodeLoad, model: CapacityModel, pool: DecodePool, objective: Objective, miss_share: float, *,
+    prefill_work: float, scale: float,
+) -> tuple[Need, ...]:  # fmt: skip
     """Needs of decode (or of an aggregated pool's decode half): KV, step time, link."""
-    z = normal_z(1.0 - objective.role_miss_share)
+    z = normal_z(1.0 - miss_share)
     limit_s = STEP_MARGIN * objective.tpot_s
-    by_kv, by_slots = held_need(load, model, pool, limit_s=limit_s, prefill_work=prefill_work, z=z)
+    ttft_s = objective.ttft_for(load.prompt / max(load.rate, 1e-9))
+    by_kv, by_slots = held_need(load, model, pool, limit_s=limit_s, ttft_s=ttft_s, prefill_work=prefill_work, z=z)
     by_step = step_need(load, model, limit_s=limit_s, prefill_work=prefill_work, z=z)
     link = load.prompt * model.kv_bytes_per_token / (LINK_SHARE * model.link_bytes_per_s)
     room = pool.room

@@ -1,5 +1,6 @@
 """The needs of every role of a service, and what other replica counts would give."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,12 +14,11 @@ from headrace.autoscaler.loads import (
     Demand,
     decode_load,
     demand,
-    is_decode_bound,
     prefill_load,
     shed_hint,
     stock_decode_load,
 )
-from headrace.autoscaler.memory import Memory, startup_s
+from headrace.autoscaler.memory import Feedback, Memory, startup_s
 from headrace.autoscaler.needs import (
     STEP_MARGIN,
     USABLE_KV,
@@ -31,7 +31,7 @@ from headrace.autoscaler.needs import (
     resident,
     ttft_attainment,
 )
-from headrace.autoscaler.observe import Observed
+from headrace.autoscaler.observe import Observed, is_decode_bound
 from headrace.autoscaler.quantiles import normal_z
 from headrace.autoscaler.signals import Signals
 
@@ -45,6 +45,7 @@ class Sizing:
     shed: bool
     model: CapacityModel
     limits: Limits
+    miss_shares: Mapping[Role, float]
     prefill: PrefillLoad | None = None
     decode: DecodeLoad | None = None
     pools: Mapping[Role, DecodePool] = field(default_factory=dict)
@@ -58,7 +59,7 @@ class Sizing:
             attainment = ttft_attainment(self.prefill, n)
             work = self.prefill.work if role is Role.WORKER else 0.0
         if self.decode is not None and role is not Role.PREFILL:
-            z = normal_z(1.0 - self.limits.objective.role_miss_share)
+            z = normal_z(1.0 - self.miss_shares[role])
             held = resident(
                 self.decode, self.model, float(n), prefill_work=work, z=z, cap_s=10.0 * self.limits.objective.tpot_s
             )
@@ -71,7 +72,7 @@ class Sizing:
         Fewer replicas take longer steps, so what is resident grows with them: load x N / (N - 1), and the KV with it.
         """
         objective, seen = self.limits.objective, self.what_if(role, n)
-        if seen.ttft_attainment is not None and seen.ttft_attainment < 1.0 - objective.role_miss_share:
+        if seen.ttft_attainment is not None and seen.ttft_attainment < 1.0 - self.miss_shares[role]:
             return False
         if seen.tpot_s is None or seen.kv_share is None or self.decode is None:
             return True
@@ -97,27 +98,41 @@ def size(
         engine_state=has_state,
         lookback_s=limits.lookback_s(max(leads.values())),
     )
+    shares = limits.miss_shares({role: pool.current for role, pool in pools.items()})
     load_p = load_d = None
     needs: dict[Role, tuple[Need, ...]] = dict.fromkeys(pools, ())
     if entrance is not None:
-        bound = exit_ is not None and exit_ is not entrance and is_decode_bound(entrance, exit_)
+        bound = is_decode_bound(pools)
         waiting = float(signals.gateway.queued_requests) if signals.gateway else 0.0
-        load_p = prefill_load(found, entrance, memory, model, limits, leads[entrance.role], waiting, decode_bound=bound)
-        factor = model.headroom(model.prefill_valid)
-        needs[entrance.role] = prefill_needs(load_p, limits.objective.role_miss_share, factor, limits.headroom)
+        load_p = prefill_load(
+            found,
+            entrance,
+            memory,
+            model,
+            limits,
+            leads[entrance.role],
+            waiting,
+            shares[entrance.role],
+            decode_bound=bound,
+        )
+        factor = model.headroom(model.prefill_valid) * math.exp(memory.feedback.prefill)
+        needs[entrance.role] = prefill_needs(load_p, shares[entrance.role], factor, limits.headroom)
     if exit_ is not None:
         # What the look-back held is over time, and is most when prefill was late: taken at the whole miss share.
         load_d = _decode_load(found, exit_, memory, model, limits.objective.miss_share)
         capacity = _pool(exit_, model, memory)
         work = load_p.work if load_p is not None and exit_.role is Role.WORKER else 0.0
-        scale = model.headroom(model.decode_valid) * limits.headroom
-        needs[exit_.role] += decode_needs(load_d, model, capacity, limits.objective, prefill_work=work, scale=scale)
+        scale = model.headroom(model.decode_valid) * limits.headroom * math.exp(memory.feedback.decode)
+        needs[exit_.role] += decode_needs(
+            load_d, model, capacity, limits.objective, shares[exit_.role], prefill_work=work, scale=scale
+        )
     return Sizing(
         needs=needs,
-        inputs=_inputs(found, load_p, load_d, pools, model, leads),
+        inputs=_inputs(found, load_p, load_d, pools, model, leads, memory.feedback),
         shed=load_p is not None and entrance is not None and shed_hint(load_p, len(entrance.serving), limits.objective),
         model=model,
         limits=limits,
+        miss_shares=shares,
         prefill=load_p,
         decode=load_d,
         pools={role: _pool(pool, model, memory) for role, pool in pools.items()},
@@ -145,7 +160,7 @@ def _unseen_factor(entrance: Observed | None) -> float:
 
 def _inputs(  # noqa: PLR0917 - the record shows all that sizing saw
     found: Demand, load_p: PrefillLoad | None, load_d: DecodeLoad | None,
-    pools: Mapping[Role, Observed], model: CapacityModel, leads: Mapping[Role, float],
+    pools: Mapping[Role, Observed], model: CapacityModel, leads: Mapping[Role, float], feedback: Feedback,
 ) -> dict[str, Any]:  # fmt: skip
     shape, steps = found.shape, model.steps
     inputs: dict[str, Any] = {
@@ -164,6 +179,8 @@ def _inputs(  # noqa: PLR0917 - the record shows all that sizing saw
         "prefill_calibrated": model.prefill_valid,
         "decode_calibrated": model.decode_valid,
         "step_margin": STEP_MARGIN,
+        "feedback_prefill": math.exp(feedback.prefill),
+        "feedback_decode": math.exp(feedback.decode),
     }
     for role, pool in pools.items():
         inputs[f"{role}_running"] = pool.running

@@ -189,7 +189,7 @@ class Reconciler:
             bounds=bounds,
             now=this.now,
             deadline_s=self._settings.drain_deadline_s,
-            window_s=self._settings.scale_down_window_s,
+            window_s=self._settings.floor_s,
             wanted_elsewhere=this.waits_for_accelerators(),
             writes_replicas=not (mode.delegated or held),
         )

@@ -29,7 +29,7 @@ def limits_of(
     accelerator: Accelerator,
     *,
     tick_s: float,
-    scale_down_window_s: float,
+    scale_down_window_s: float | None,
     restart_hold_s: float,
     max_starting: int,
 ) -> Limits:

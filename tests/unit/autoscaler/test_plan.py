@@ -48,15 +48,15 @@ class Run:
 
 
 def test_a_level_change_is_followed_up_and_after_the_window_down() -> None:
-    fleet = FluidFleet(TRUTH, PD, rate=lambda t: 120.0 if 600 <= t < 1800 else 20.0)
+    fleet = FluidFleet(TRUTH, PD, rate=lambda t: 120.0 if 1800 <= t < 3000 else 20.0)
     run = Run(fleet, limits_of(PD))
-    run.go(600)
+    run.go(1800)
     assert fleet.count(Role.PREFILL) == 1
     run.go(1200)
     assert fleet.count(Role.PREFILL) >= 3
     assert fleet.queue_s() < 2.0
     assert fleet.tpot_s() < 0.05
-    run.go(1200)
+    run.go(2400)
     assert fleet.count(Role.PREFILL) == 1
     assert fleet.count(Role.DECODE) == 1
 

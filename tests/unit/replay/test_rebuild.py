@@ -61,8 +61,9 @@ def test_a_change_asks_for_about_as_much_as_on_the_log_of_the_same_run(
 ) -> None:
     found = beside(replay(entries(recording_of(run, scrape_s=scrape_s))))
     rebuilt, logged = list(replay(found, change)), list(replay(as_entries(run), change))
+    apart = 0.25 if scrape_s <= 5.0 else 0.5  # three ticks read the same scrape: bursts look longer
     for role in (Role.PREFILL, Role.DECODE):
-        assert sum(targets(rebuilt, role)) == pytest.approx(sum(targets(logged, role)), rel=0.25)
+        assert sum(targets(rebuilt, role)) == pytest.approx(sum(targets(logged, role)), rel=apart)
 
 
 def test_a_change_that_changes_nothing_has_no_effect_though_the_replay_is_approximate(run: list[Tick]) -> None:
