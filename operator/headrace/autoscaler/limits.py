@@ -57,6 +57,7 @@ class Limits:
     stale_s: float = 60.0  # older than this is missing: a minute holds several bursts
     startup_prior_s: float = 120.0  # start-up time until three starts were seen
     paused: bool = False
+    advisory: bool = False  # nobody carries decisions out: what was advised is not on its way
 
     def miss_shares(self, replicas: Mapping[Role, int]) -> dict[Role, float]:
         """Share of requests that may miss for lack of each role: the misses of both roles add up.

@@ -162,7 +162,10 @@ def _remember(memory: Memory, cases: dict[Role, Case], roles: dict[Role, RoleDec
     kept: dict[Role, RoleMemory] = {}
     for role, case in cases.items():
         target = roles[role].target
-        old = case.memory
+        old = replace(case.memory, kv_capacity_tokens=case.pool.kv_capacity_tokens or case.memory.kv_capacity_tokens)
+        if case.limits.advisory:
+            kept[role] = replace(old, target=None)
+            continue
         before = old.target if old.target is not None else case.current
         kept[role] = replace(
             old,
@@ -171,7 +174,6 @@ def _remember(memory: Memory, cases: dict[Role, Case], roles: dict[Role, RoleDec
             raised_at=now if target.replicas > before else old.raised_at,
             lowered_at=now if target.replicas < before else old.lowered_at,
             patience=_patience(case, target.replicas, before, now),
-            kv_capacity_tokens=case.pool.kv_capacity_tokens or old.kv_capacity_tokens,
         )
     return replace(memory, at=now, roles=kept)
 

@@ -1,6 +1,6 @@
 """The spec's bounds and objective, and the operator's timings, as the limits of a decision."""
 
-from headrace.api.pools import parse_ratio
+from headrace.api.pools import ScalingMode, parse_ratio
 from headrace.api.v1alpha1 import InferenceService
 from headrace.autoscaler.limits import Limits, Objective, RoleLimits
 from headrace.catalog.accelerators import Accelerator
@@ -58,4 +58,5 @@ def limits_of(
         max_starting=max_starting,
         starts_shared=True,
         paused=service.paused,
+        advisory=spec.autoscaling.mode is ScalingMode.ADVISORY,
     )

@@ -168,3 +168,19 @@ def test_memory_and_model_survive_json() -> None:
     run.go(120)
     assert Memory.from_dict(json.loads(json.dumps(run.memory.to_dict()))) == run.memory
     assert CapacityModel.from_dict(json.loads(json.dumps(run.model.to_dict()))) == run.model
+
+
+def test_advice_that_nobody_carries_out_stays_advice() -> None:
+    fleet = FluidFleet(TRUTH, PD, rate=lambda t: 120.0 if t > 300 else 20.0)
+    limits = replace(limits_of(PD), advisory=True)
+    memory, model, decisions = initial_memory(), TRUTH, []
+    for second in range(600):
+        fleet.step()
+        if second % 5 == 4:
+            made = plan(fleet.signals(), model, limits, memory, fleet.now)
+            memory, model = made.memory, made.model
+            decisions.append(made.decision.roles[Role.PREFILL])
+    wanted = [d for d in decisions if d.target.replicas > d.serving]
+    assert len(wanted) > 20
+    assert {d.reason for d in wanted} <= {Reason.SCALE_UP, Reason.LIMITED}
+    assert memory.role(Role.PREFILL).patience == 1.0
