@@ -15,7 +15,7 @@ from headrace.autoscaler.memory import Feedback, PodMemory
 from headrace.autoscaler.signals import PodSample
 
 REPAY_S = 12000.0  # seconds at twice the misses allowed that raise the needs by a factor of e
-MOST = 0.25  # logarithm of the largest factor, 1.28: enough for a model that is a quarter too hopeful; more has another cause
+MOST = 0.25  # logarithm of the largest factor, 1.28: a model a quarter too hopeful; what is worse has another cause
 LEAST = 0.0  # the model alone is never undercut: what it would save is lost again when the load turns
 RATE_S = 600.0  # memory of the rate of answers that the misses are weighed with, and of the shares
 LEAST_ANSWERS = 20.0  # in the memory of the rate before anything is concluded
