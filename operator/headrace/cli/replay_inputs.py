@@ -66,8 +66,14 @@ class Reader:
                 return None
             return from_line(record)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self.unreadable.append(f"{where}: {type(error).__name__}: {error}")
+            self.unreadable.append(f"{where}: {_why(error)}")
             return None
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"the field {error} is missing: another version of Headrace wrote it, or it is no decision log"
+    return f"{type(error).__name__}: {error}"
 
 
 def from_prometheus(url: str | None, service: str | None, start: float, end: float, step: str) -> list[Entry]:

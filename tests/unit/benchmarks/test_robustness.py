@@ -47,6 +47,7 @@ def test_an_ablation_is_no_gate() -> None:
     ("headrace", "clairvoyant", "passed"),
     [
         ({}, {}, True),
+        ({}, {"reached": False}, True),
         ({"ttft_p90_of_objective": 2.5}, {}, False),
         ({"ttft_p90_of_objective": 2.5}, {"reached": False}, None),
         ({"ttft_p90_of_objective": 2.5}, {"ttft_p90_of_objective": 3.0}, None),

@@ -66,9 +66,9 @@ def test_a_limit_that_was_taken_off_and_a_role_that_is_gone_lose_their_series() 
     free = replace(LIMITS, gpu_budget=None)
     metrics.decided.publish(CHAT, INTERNAL, FLEET, free, made(free))
     assert "gpu_budget" not in figures(metrics, "headrace_limit", "limit")
-    alone = replace(free, roles={Role.DECODE: RoleLimits(2, 4)})
+    alone = replace(free, roles={Role.WORKER: RoleLimits(2, 4)})
     metrics.decided.publish(CHAT, INTERNAL, FLEET, alone, made(alone))
-    assert set(figures(metrics, "headrace_target_replicas", "role")) == {"decode"}
+    assert set(figures(metrics, "headrace_target_replicas", "role")) == {"worker"}
 
 
 def test_a_forgotten_service_leaves_no_series_and_is_published_whole_again() -> None:

@@ -124,7 +124,7 @@ def test_a_file_that_is_no_log_is_said_with_its_first_line(tmp_path: Path) -> No
     status, text = call(path)
     assert status == 2
     assert f"{path}:1: " in text
-    assert f"{path}:2: KeyError: 'version'" in text
+    assert f"{path}:2: the field 'version' is missing: another version of Headrace wrote it, or it is no" in text
 
 
 def test_pauses_of_the_operator_are_not_counted_as_replica_hours(
