@@ -6,13 +6,14 @@ spread, a pod's phase follows from the operator's counts, and step times come fr
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import log
 from typing import Any
 
 from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.figures import capacity_of_figures, limits_of_figures
 from headrace.autoscaler.limits import Limits
-from headrace.autoscaler.memory import STARTS_NEEDED, Memory, RoleMemory
+from headrace.autoscaler.memory import STARTS_NEEDED, Feedback, Memory, RoleMemory
 from headrace.autoscaler.recording import Recording, Totals, states
 from headrace.autoscaler.replay import Entry
 from headrace.autoscaler.signals import (
@@ -30,7 +31,7 @@ SOURCE = "prometheus"
 UNKNOWN = (
     "lengths of single requests: those between two scrapes count as alike and evenly spread",
     "what happened between two scrapes, and when exactly: decisions may come a scrape earlier or later",
-    "busy seconds and step times of the engines: the published capacity model is taken as it was",
+    "step times, and what single clients got: the capacity model and the factors on the needs are taken as published",
     "what the operator remembered before the warm-up",
 )
 _STATE = tuple(name for name in Totals.__dataclass_fields__ if name not in {"at", "running"})
@@ -81,7 +82,9 @@ def entries(recording: Recording) -> Iterator[Entry]:
         signals = _signals(recording, tick, limits, model, engines, lives)
         recorded = _recorded(recording, tick)
         begin = None if previous_at else (_memory(recording, tick, limits), model)
-        yield Entry(signals, limits, begin[0].at if begin else previous_at, recorded, begin, model)
+        yield Entry(
+            signals, limits, begin[0].at if begin else previous_at, recorded, begin, model, _feedback(recording, tick)
+        )
         for role, replicas in recording.at("target", tick).items():
             lives[Role(role)].target = round(replicas)
         previous_at = tick
@@ -97,6 +100,12 @@ def _known(recording: Recording, tick: float) -> tuple[Limits, CapacityModel] | 
     roles = {role.value for role in limits.roles}
     told = all(roles <= recording.at(figure, tick).keys() for figure in ("target", "workload", "startup"))
     return (limits, model) if roles and told else None
+
+
+def _feedback(recording: Recording, tick: float) -> Feedback:
+    """The factors on the needs as they were published: what single clients got is not known."""
+    factors = recording.at("feedback", tick)
+    return Feedback(prefill=log(factors.get("prefill", 1.0)), decode=log(factors.get("decode", 1.0)))
 
 
 def _recorded(recording: Recording, tick: float) -> dict[str, Any]:

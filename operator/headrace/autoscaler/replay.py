@@ -13,7 +13,7 @@ from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Decision
 from headrace.autoscaler.limits import Limits
-from headrace.autoscaler.memory import Memory, startup_s
+from headrace.autoscaler.memory import Feedback, Memory, startup_s
 from headrace.autoscaler.plan import Plan, plan
 from headrace.autoscaler.record import to_record
 from headrace.autoscaler.signals import EngineLoad, PodPhase, PodSample, Signals
@@ -49,6 +49,7 @@ class Entry:
     recorded: Mapping[str, Any]  # the decision's record
     begin: tuple[Memory, CapacityModel] | None = None
     model: CapacityModel | None = None  # to decide by, where a source tells it at every tick; None: what is learnt
+    feedback: Feedback | None = None  # in place of the memory's, as told with the model
     unchanged: Mapping[Role, int] | None = None  # targets without the change, where these are not the recorded ones
 
 
@@ -208,7 +209,8 @@ class _Thread:
         signals, limits = change.signals(entry.signals), change.limits(entry.limits)
         for role, pool in self._pools.items():
             signals = _as_if(signals, role, pool)
-        made = plan(signals, entry.model or self._model, limits, self._memory, signals.at)
+        memory = self._memory if entry.feedback is None else replace(self._memory, feedback=entry.feedback)
+        made = plan(signals, entry.model or self._model, limits, memory, signals.at)
         self.at, self._memory, self._model = signals.at, made.memory, made.model
         if change == Change():
             return made.decision

@@ -1,6 +1,7 @@
 """Metrics of what was decided and from which bounds and capacity: `headrace replay --from prometheus` reads them."""
 
 from collections.abc import Iterable, Mapping
+from math import exp
 
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -14,6 +15,7 @@ from headrace.autoscaler.plan import Plan
 from headrace.autoscaler.signals import Signals
 from headrace.loops.keys import Key
 
+HALVES = ("prefill", "decode")
 _SERVICE = ("namespace", "service")
 _ROLE = (*_SERVICE, "role")
 
@@ -52,6 +54,12 @@ class DecisionMetrics:
             (*_ROLE, "constraint"),
             registry=registry,
         )
+        self.feedback = Gauge(
+            "headrace_feedback_factor",
+            "Factor on the needs of prefill or decode for what clients got of late; 1: what the model asks for.",
+            (*_SERVICE, "half"),
+            registry=registry,
+        )
         self.startup = Gauge(
             "headrace_startup_seconds",
             "Start-up time that decisions about a role reckon with: the learned 90 % quantile, or the prior.",
@@ -87,6 +95,8 @@ class DecisionMetrics:
             self.startup.labels(*labels).set(startup_s(made.memory.role(role), limits.startup_prior_s))
             for need in part.needs:
                 self.need.labels(*labels, need.constraint.value).set(need.replicas)
+        for half in HALVES:
+            self.feedback.labels(*key, half).set(exp(getattr(made.memory.feedback, half)))
         for role, pool in signals.pools.items():
             self.workload.labels(*key, role.value).set(pool.desired)
             self.floor.labels(*key, role.value).set(pool.floor if pool.floor_until > signals.at else 0)
@@ -98,7 +108,17 @@ class DecisionMetrics:
 
     def families(self) -> Iterable[Gauge]:
         """All of them."""
-        return self.mode, self.target, self.workload, self.floor, self.need, self.startup, self.limit, self.capacity
+        return (
+            self.mode,
+            self.target,
+            self.workload,
+            self.floor,
+            self.need,
+            self.feedback,
+            self.startup,
+            self.limit,
+            self.capacity,
+        )
 
     def forget(self, key: Key) -> None:
         """Drop every series of a service."""

@@ -28,6 +28,7 @@ _OWN = {
     "workload": ("headrace_workload_replicas", ("role",)),
     "floor": ("headrace_floor_replicas", ("role",)),
     "replicas": ("headrace_replicas", ("role", "state")),
+    "feedback": ("headrace_feedback_factor", ("half",)),
     "need": ("headrace_need_replicas", ("role", "constraint")),
     "startup": ("headrace_startup_seconds", ("role",)),
     "limit": ("headrace_limit", ("limit",)),

@@ -63,6 +63,10 @@ def _publish(own: dict[str, dict[str, dict[float, float]]], tick: Tick, at: floa
         "limit": limit_figures(tick.limits),
         "capacity": capacity_figures(tick.plan.model),
         "mode": {"Internal": 1.0},
+        "feedback": {
+            "prefill": math.exp(tick.plan.memory.feedback.prefill),
+            "decode": math.exp(tick.plan.memory.feedback.decode),
+        },
         "workload": {role.value: pool.desired for role, pool in tick.signals.pools.items()},
         "floor": {role.value: pool.floor for role, pool in tick.signals.pools.items()},
     }
@@ -122,6 +126,7 @@ def answers_of(recording: Recording) -> dict[str, list[dict[str, Any]]]:
     """The recording as answers to range queries, by figure."""
     labels = {
         "mode": ("mode",),
+        "feedback": ("half",),
         "replicas": ("role", "state"),
         "need": ("role", "constraint"),
         "limit": ("limit",),

@@ -58,6 +58,7 @@ def test_target_needs_and_start_up_time_are_those_of_the_decision() -> None:
     needs = figures(metrics, "headrace_need_replicas", "constraint")
     assert {need.constraint.value: need.replicas for need in decode.needs}.items() <= needs.items()
     assert set(figures(metrics, "headrace_startup_seconds", "role")) == {"prefill", "decode"}
+    assert figures(metrics, "headrace_feedback_factor", "half") == {"prefill": 1.0, "decode": 1.0}
 
 
 def test_a_limit_that_was_taken_off_and_a_role_that_is_gone_lose_their_series() -> None:

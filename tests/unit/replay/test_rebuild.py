@@ -134,6 +134,20 @@ def test_replicas_that_somebody_set_are_a_floor_as_long_as_they_were(run: list[T
     assert targets[:6] == [3] * 6
 
 
+def test_needs_carry_the_factor_that_was_published(run: list[Tick]) -> None:
+    recording = recording_of(run[60:70])  # amid the burst
+    factors = {half: dict.fromkeys(recording.ticks, 1.5) for half in ("prefill", "decode")}
+    plain, raised = (
+        next(replay(entries(replace(recording, own={**recording.own, "feedback": found})))).decision
+        for found in ({}, factors)
+    )
+    assert plain is not None
+    assert raised is not None
+    for role in (Role.PREFILL, Role.DECODE):
+        needs = [max(need.replicas for need in made.roles[role].needs) for made in (plain, raised)]
+        assert needs[1] > needs[0]
+
+
 def test_ticks_at_which_the_operator_was_silent_are_left_out(run: list[Tick]) -> None:
     recording = recording_of(run[:20])
     cut = set(recording.ticks[5:9])
