@@ -138,7 +138,7 @@ def test_needs_carry_the_factor_that_was_published(run: list[Tick]) -> None:
     recording = recording_of(run[60:70])  # amid the burst
     factors = {half: dict.fromkeys(recording.ticks, 1.5) for half in ("prefill", "decode")}
     plain, raised = (
-        next(replay(entries(replace(recording, own={**recording.own, "feedback": found})))).decision
+        list(replay(entries(replace(recording, own={**recording.own, "feedback": found}))))[-1].decision
         for found in ({}, factors)
     )
     assert plain is not None
