@@ -10,7 +10,7 @@ import pytest
 from headrace_fakes.apiserver import FakeApiServer
 
 from headrace.api.roles import Role
-from headrace.autoscaler.signals import EngineLoad, EngineState, GatewaySample
+from headrace.autoscaler.signals import ArrivalBin, EngineLoad, EngineState, GatewaySample
 from headrace.engines.client import Reading
 from headrace.engines.sources import Sample, Snapshot
 from headrace.kube.client import KubeClient, connect
@@ -55,6 +55,11 @@ class ManualClock:
         self.at += delay_s
 
 
+def arrivals_of(now: float) -> tuple[ArrivalBin, ...]:
+    """50 prompts of 1,500 tokens in each of the last ten seconds: what is queued comes from somewhere."""
+    return tuple(ArrivalBin(int(now) - age, 4, 50, 75_000, 0) for age in range(10, 0, -1))
+
+
 @dataclass
 class Engines:
     """Every engine of the fleet: one load for each role, and sums that grow with the clock."""
@@ -88,7 +93,7 @@ class Engines:
 
     def _state(self, pod: str) -> EngineState:
         queued = self.queued_tokens if "prefill" in pod else 0
-        return EngineState(self.clock.at, self.clock.at - 9999, queued)
+        return EngineState(self.clock.at, self.clock.at - 9999, queued, arrivals_of(self.clock.at) if queued else ())
 
     async def gateways(self, services: Any) -> dict[str, GatewaySample]:
         return {}

@@ -9,7 +9,7 @@ import pytest
 from headrace.api.roles import Role
 from headrace.autoscaler import plan as planning
 from headrace.autoscaler.decision import Decision, Reason
-from headrace.autoscaler.signals import EngineLoad, EngineState, GatewaySample, PoolState
+from headrace.autoscaler.signals import ArrivalBin, EngineLoad, EngineState, GatewaySample, PoolState
 from headrace.engines.sources import Sample, Snapshot
 from headrace.loops.autoscale import AutoscaleLoop
 from headrace.loops.book import DecisionBook
@@ -45,6 +45,12 @@ class Clock:
         self.at += delay_s
 
 
+def state_of(at: float, queued: int) -> EngineState:
+    """50 prompts of 1,500 tokens came in each of the last ten seconds where any are queued."""
+    came = tuple(ArrivalBin(int(at) - age, 4, 50, 75_000, 0) for age in range(10, 0, -1))
+    return EngineState(at, at - 999, queued, came if queued else ())
+
+
 class FakeSources:
     """Answers with what a test has put in; remembers what it was asked."""
 
@@ -61,7 +67,7 @@ class FakeSources:
         at = self.sampled_at or self.clock.at
         return Snapshot(
             {
-                pod: Sample(at, load, EngineState(at, at - 999, load.waiting_uncached_tokens or 0), "loads+state")
+                pod: Sample(at, load, state_of(at, load.waiting_uncached_tokens or 0), "loads+state")
                 for pod, load in loads.items()
                 if load is not None
             },
