@@ -7,7 +7,8 @@ generated], t in microseconds, over decode steps that followed a decode step dir
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from headrace.autoscaler.capacity import CapacityModel, DecodeEvidence, PrefillEvidence
 from headrace.catalog.step_times import StepTimes
@@ -28,8 +29,7 @@ SHAPE_CLIP = (0.2, 5.0)  # base and slope stay positive
 SATURATED_SHARE = 0.85  # busy share above which prefill steps count as filled by a queue
 
 
-@dataclass(frozen=True, slots=True)
-class DecodeInterval:
+class DecodeInterval(NamedTuple):
     """One engine's decode steps between two reads."""
 
     steps: float
@@ -40,8 +40,7 @@ class DecodeInterval:
     kv_tokens: float  # resident tokens, mean of the two reads
 
 
-@dataclass(frozen=True, slots=True)
-class PrefillInterval:
+class PrefillInterval(NamedTuple):
     """One engine's prefill between two reads; the request shape is the service's recent mean."""
 
     tokens: float
@@ -85,15 +84,9 @@ def calibrate(
 
 def _together(intervals: tuple[DecodeInterval, ...]) -> DecodeInterval:
     """The intervals of all engines as one: sums add, the resident tokens are weighted by the steps."""
-    steps = sum(part.steps for part in intervals)
-    return DecodeInterval(
-        steps=steps,
-        batch=sum(part.batch for part in intervals),
-        time_s=sum(part.time_s for part in intervals),
-        batch_sq=sum(part.batch_sq for part in intervals),
-        batch_time_s=sum(part.batch_time_s for part in intervals),
-        kv_tokens=sum(part.kv_tokens * part.steps for part in intervals) / steps,
-    )
+    steps, batch, time_s, batch_sq, batch_time_s, _ = map(sum, zip(*intervals, strict=True))
+    kv_tokens = sum([part.kv_tokens * part.steps for part in intervals]) / steps
+    return DecodeInterval(steps, batch, time_s, batch_sq, batch_time_s, kv_tokens)
 
 
 def decode_factors(prior: StepTimes, found: DecodeEvidence) -> tuple[float, float]:

@@ -1,6 +1,7 @@
 """What arrives: the engines' arrivals per second and class, priced later by the capacity model."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from headrace.autoscaler.history import ASSUMED_PROMPT_TOKENS, COLUMNS, Rows
@@ -20,9 +21,10 @@ def gather(
     The front is the last second that every reporting pod has told in full: the history ends there, so that a pod read
     a little later does not look like a fall of the load.
     """
-    rows: Rows = {}
-    prompts: Prompts = {}
+    rows: defaultdict[int, list[float]] = defaultdict(lambda: [0.0] * COLUMNS)
+    classes: defaultdict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
     until: dict[str, int] = {}
+    laws = [(mean, square / 2.0, cube / 3.0) for mean, square, cube in zip(law.mean, law.square, law.cube, strict=True)]
     for pod in pods:
         state = pod.state
         if state is None:
@@ -32,31 +34,33 @@ def gather(
         last = old.arrivals_until if old and old.arrivals_until else complete - FIRST_LOOK_S
         until[pod.pod] = max(complete, last)
         for arrival in reversed(state.arrivals):
-            if arrival.at_s <= last:
+            second = arrival.at_s
+            if second <= last:
                 break
-            if arrival.at_s <= complete:
-                _add(rows, arrival, law)
-                count, tokens = prompts.get(arrival.length_class, (0.0, 0.0))
-                prompts[arrival.length_class] = (count + arrival.count, tokens + arrival.prompt_tokens)
-    return rows, prompts, until, min(until.values()) if until else None
+            if second <= complete:
+                kind = arrival.length_class
+                _add(rows[second], classes[kind], arrival, laws[kind])
+    prompts = {kind: (count, tokens) for kind, (count, tokens) in classes.items()}
+    return dict(rows), prompts, until, min(until.values()) if until else None
 
 
-def _add(rows: Rows, arrival: ArrivalBin, law: LengthLaw) -> None:
-    count, prompt, kind = float(arrival.count), float(arrival.prompt_tokens), arrival.length_class
+def _add(row: list[float], of_class: list[float], arrival: ArrivalBin, law: tuple[float, float, float]) -> None:
+    count, prompt, cached = arrival.count, arrival.prompt_tokens, arrival.cached_tokens
+    of_class[0] += count
+    of_class[1] += prompt
     if count <= 0:
         return
-    new = max(prompt - arrival.cached_tokens, 0.0)
+    new = prompt - cached if prompt > cached else 0.0
     size = prompt / count
-    mean, square, cube = law.mean[kind], law.square[kind], law.cube[kind]
-    row = rows.setdefault(arrival.at_s, [0.0] * COLUMNS)
+    mean, half_square, third_cube = law
     row[0] += count
     row[1] += new
     row[2] += new * new / count
-    row[3] += new * (prompt + arrival.cached_tokens) / (2.0 * count)
+    row[3] += new * (prompt + cached) / (2.0 * count)
     row[4] += prompt
     row[5] += count * mean
-    row[6] += count * (size * mean + square / 2.0)
-    row[7] += count * (size * size * mean + size * square + cube / 3.0)
+    row[6] += count * (size * mean + half_square)
+    row[7] += count * (size * size * mean + 2.0 * size * half_square + third_cube)
 
 
 def reckon(pods: Iterable[PodSample], memory: Mapping[str, PodMemory]) -> tuple[Rows, int | None]:

@@ -1,12 +1,9 @@
 """What the bursts of the look-back ask of prefill."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headrace.autoscaler.capacity import CapacityModel
-from headrace.autoscaler.history import History, Rates, dispersion
-
-FloatArray = NDArray[np.float64]
+from headrace.autoscaler.history import FloatArray, History, Rates, dispersion
 
 ENVELOPE_WINDOWS_S = (1, 2, 5, 10, 20, 30, 60)  # from one step to the longest burst that a queue should carry
 DISPERSION_WINDOWS = 10  # fewer give a variance that is off by half
@@ -24,37 +21,38 @@ def envelope(history: History, model: CapacityModel, budget_s: float, miss_share
     a window weighs as many as arrived in its last second, so that a second with 40 requests counts 40 times what one
     with a single request does. A request is computed by one replica: no more of them help than requests came.
     """
-    if not history.count:
-        return 0.0, 1
     unit, slope = _prices(model)
-    count = np.array(history.count)
-    work = _sums(unit * np.array(history.tokens) + slope * np.array(history.context))
+    count = history.count
+    work = _sums(unit * history.tokens + slope * history.context)
     came = _sums(count)
     best, best_window = 0.0, 1
-    for window in ENVELOPE_WINDOWS_S:
-        if window > len(count):
-            break
-        needs = np.minimum(
-            (work[window:] - work[:-window]) / (window + budget_s), np.ceil(came[window:] - came[:-window])
-        )
+    for window in reversed(ENVELOPE_WINDOWS_S):  # the longest binds most often; of equals the shortest counts
+        if window > history.seconds:
+            continue
+        grown = (work[window:] - work[:-window]) / (window + budget_s)
+        if grown.max() < best:  # far cheaper than to sort them
+            continue
+        needs = np.minimum(grown, np.ceil(came[window:] - came[:-window]))
         need = _weighted_quantile(needs, count[window - 1 :], 1.0 - miss_share)
-        if need > best:
+        if need >= best:
             best, best_window = need, window
     return best, best_window
 
 
 def _sums(values: FloatArray) -> FloatArray:
     """Sums of the first 0..len(values) values, so that a window's sum is one difference."""
-    return np.concatenate(([0.0], np.cumsum(values)))
+    sums = np.zeros(len(values) + 1)
+    values.cumsum(out=sums[1:])
+    return sums
 
 
 def _weighted_quantile(values: FloatArray, weights: FloatArray, level: float) -> float:
     """The least value at or below which `level` of the weight lies. No weight: 0, nothing was asked for."""
-    order = np.argsort(values)
-    share = np.cumsum(weights[order])
+    order = values.argsort()
+    share = weights[order].cumsum()
     if share[-1] <= 0.0:
         return 0.0
-    return float(values[order[np.searchsorted(share, level * share[-1])]])
+    return float(values[order[share.searchsorted(level * share[-1])]])
 
 
 def work_rate(rate: Rates, model: CapacityModel) -> float:
@@ -74,9 +72,9 @@ def history_dispersion(history: History) -> float:
     Until five minutes were watched the load is taken for a wobbling one: 10 requests a second that wobble by 39 %
     have 1 + 0.15 x 100 = 16.
     """
-    seconds = len(history.count)
+    seconds = history.seconds
     if not seconds:
         return 1.0
     window = min(max(seconds // DISPERSION_WINDOWS, 1), DISPERSION_WINDOW_S)
-    prior = min(1.0 + PRIOR_WOBBLE * DISPERSION_WINDOW_S * sum(history.count) / seconds, PRIOR_MOST)
+    prior = min(1.0 + PRIOR_WOBBLE * DISPERSION_WINDOW_S * float(history.count.sum()) / seconds, PRIOR_MOST)
     return max(dispersion(history.count, window), max(1.0 - seconds / KNOWN_S, 0.0) * prior, 1.0)

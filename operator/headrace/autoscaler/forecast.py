@@ -45,7 +45,7 @@ CANDIDATES = ("last minute", "last five minutes", "damped trend")
 def observe(state: ForecastState, history: History, horizon_s: float, level: float) -> ForecastState:
     """The state after the buckets that the history completed. `level`: the quantile wanted, 0..1."""
     last = history.end // BUCKET_S  # buckets before this index are complete
-    if not history.count or last <= state.end:
+    if not history.seconds or last <= state.end:
         return state
     if not state.ring or state.end * BUCKET_S < history.start:  # the first look, or a gap longer than the history
         first = -(-history.start // BUCKET_S)
@@ -54,7 +54,7 @@ def observe(state: ForecastState, history: History, horizon_s: float, level: flo
     issues = []
     while index < last:
         offset = index * BUCKET_S - history.start
-        ring.append(sum(history.tokens[offset : offset + BUCKET_S]) / BUCKET_S)
+        ring.append(float(history.tokens[offset : offset + BUCKET_S].sum()) / BUCKET_S)
         index += 1
         if index % ISSUE_EVERY == 0:
             issues.append(len(ring))

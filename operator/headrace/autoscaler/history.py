@@ -1,47 +1,92 @@
 """The arrivals of the last minutes per second, and what their windows say."""
 
-import itertools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-COLUMNS = 8
+import numpy as np
+from numpy.typing import NDArray
+
 ASSUMED_PROMPT_TOKENS = 512.0  # request size where only token sums are known: the order of a chat turn
 
+FloatArray = NDArray[np.float64]
 Rows = dict[int, list[float]]
 
+COLUMN_NAMES = ("count", "tokens", "tokens_sq", "context", "prompt", "output", "kv", "kv_sq")
+COLUMNS = len(COLUMN_NAMES)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class History:
-    """Arrivals per second, oldest first; `start` is the epoch second of the first entry, all columns equally long."""
+    """Arrivals per second, oldest first; `start` is the epoch second of the first entry.
+
+    `columns` has a row for each of COLUMN_NAMES and a column for each second. It is one array because a quarter of a
+    tick would go into 2,400 single numbers; nobody writes to it.
+    """
 
     start: int = 0
-    count: tuple[float, ...] = ()
-    tokens: tuple[float, ...] = ()  # new (uncached) prompt tokens
-    tokens_sq: tuple[float, ...] = ()  # sum over requests of their new tokens squared
-    context: tuple[float, ...] = ()  # sum over requests of new tokens x mean context
-    prompt: tuple[float, ...] = ()  # prompt tokens, cached ones included
-    output: tuple[float, ...] = ()  # expected output tokens
-    kv: tuple[float, ...] = ()  # expected sum of the KV tokens held over the output steps: o (i + o/2)
-    kv_sq: tuple[float, ...] = ()  # the same for the square of the KV tokens held: ((i + o)^3 - i^3) / 3
+    columns: FloatArray = field(default_factory=lambda: np.zeros((COLUMNS, 0)))
+
+    @property
+    def seconds(self) -> int:
+        """How many seconds it holds."""
+        return int(self.columns.shape[1])
 
     @property
     def end(self) -> int:
         """The epoch second after the last entry."""
-        return self.start + len(self.count)
+        return self.start + self.seconds
+
+    @property
+    def count(self) -> FloatArray:
+        """Requests."""
+        return self._row(0)
+
+    @property
+    def tokens(self) -> FloatArray:
+        """New (uncached) prompt tokens."""
+        return self._row(1)
+
+    @property
+    def context(self) -> FloatArray:
+        """Sum over requests of new tokens x mean context."""
+        return self._row(3)
+
+    def _row(self, index: int) -> FloatArray:
+        row: FloatArray = self.columns[index]
+        return row
+
+    def __eq__(self, other: object) -> bool:
+        """The same seconds with the same numbers."""
+        if not isinstance(other, History):
+            return NotImplemented
+        return self.start == other.start and np.array_equal(self.columns, other.columns)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A list a column, JSON-able."""
+        return {"start": self.start, **dict(zip(COLUMN_NAMES, self.columns.tolist(), strict=True))}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "History":
+        """What `to_dict` wrote. Raises KeyError, TypeError or ValueError on anything else."""
+        return cls(record["start"], np.array([record[name] for name in COLUMN_NAMES], dtype=np.float64))
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Means per second over one window of the history."""
+    """Means per second over one window of the history; what the sums are of, demand.py says."""
 
     seconds: float
     count: float
     tokens: float
-    tokens_sq: float
+    tokens_sq: float  # of the new tokens of a request, squared
     context: float
-    prompt: float
-    output: float
-    kv: float
-    kv_sq: float
+    prompt: float  # tokens, cached ones included
+    output: float  # expected tokens
+    kv: float  # expected sum of the KV tokens held over the output steps: o (i + o/2)
+    kv_sq: float  # the same for the square of the KV tokens held: ((i + o)^3 - i^3) / 3
 
     @property
     def request_tokens(self) -> float:
@@ -70,37 +115,29 @@ def extend(history: History, rows: Rows, front: int | None, length: int) -> Hist
     """The history up to and including second `front`, at most `length` seconds; late rows go where they belong."""
     if front is None or (not rows and front < history.end):
         return history
-    first = history.start if history.count else min((*rows, front))
+    known = history.seconds
+    first = history.start if known else min((*rows, front))
     end = max(front + 1, history.end)
     start = max(first, end - length)
-    columns = (
-        history.count, history.tokens, history.tokens_sq, history.context,
-        history.prompt, history.output, history.kv, history.kv_sq,
-    )  # fmt: skip
-    drop = start - history.start if history.count else 0
-    pad = (0.0,) * (end - max(history.end if history.count else start, start))
-    lists = [[*column[drop:], *pad] for column in columns]
+    columns = np.zeros((COLUMNS, end - start))
+    kept = history.end - start if known else 0
+    if kept > 0:
+        columns[:, :kept] = history.columns[:, -kept:]
     for second, row in rows.items():
-        index = second - start
-        if 0 <= index < end - start:
-            for column, value in zip(lists, row, strict=True):
-                column[index] += value
-    return History(start, *(tuple(column) for column in lists))
+        if start <= second < end:
+            columns[:, second - start] += row
+    return History(start, columns)
 
 
 def rates(history: History, window_s: int) -> Rates:
     """Means over the last `window_s` seconds of the history, or over all of it if it is shorter."""
-    seconds = min(window_s, len(history.count))
+    seconds = min(window_s, history.seconds)
     if seconds == 0:
         return Rates(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    columns = (
-        history.count, history.tokens, history.tokens_sq, history.context,
-        history.prompt, history.output, history.kv, history.kv_sq,
-    )  # fmt: skip
-    return Rates(float(seconds), *(sum(column[-seconds:]) / seconds for column in columns))
+    return Rates(float(seconds), *(history.columns[:, -seconds:].sum(axis=1) / seconds).tolist())
 
 
-def dispersion(counts: tuple[float, ...], window_s: int) -> float:
+def dispersion(counts: FloatArray, window_s: int) -> float:
     """Index of dispersion of the counts in windows of `window_s`: variance over mean. 1: Poisson, or too short to say.
 
     The variance is half the mean squared difference of neighbours (von Neumann, 1941), so that a change of level, which
@@ -109,10 +146,9 @@ def dispersion(counts: tuple[float, ...], window_s: int) -> float:
     windows = len(counts) // window_s
     if windows < 5:  # a variance of fewer than five values says little
         return 1.0
-    offset = len(counts) - windows * window_s
-    sums = [sum(counts[offset + i * window_s : offset + (i + 1) * window_s]) for i in range(windows)]
-    mean = sum(sums) / windows
+    sums = counts[len(counts) - windows * window_s :].reshape(windows, window_s).sum(axis=1)
+    mean = float(sums.sum()) / windows
     if mean <= 0:
         return 1.0
-    squares = sum((after - before) ** 2 for before, after in itertools.pairwise(sums))
-    return squares / (2.0 * (windows - 1)) / mean
+    steps = sums[1:] - sums[:-1]
+    return float(steps @ steps) / (2.0 * (windows - 1)) / mean

@@ -6,6 +6,10 @@ Finished requests alone are biased towards short answers: the long ones are stil
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from headrace_engine_config.length_class import LENGTH_CLASSES
 
@@ -20,6 +24,9 @@ LEAST_AT_RISK = 3  # answers at risk before a single end may take the curve far 
 STREAMS_LEAST, STREAMS_MOST = 8, 128  # the same for running streams
 
 
+FloatArray = NDArray[np.float64]
+
+
 @dataclass(frozen=True, slots=True)
 class LengthLaw:
     """First three moments of the output length, per class: E[o], E[o^2], E[o^3], in tokens."""
@@ -32,8 +39,7 @@ class LengthLaw:
     cube: tuple[float, ...] = (6 * PRIOR_OUTPUT_TOKENS**3,) * LENGTH_CLASSES
 
 
-@dataclass(frozen=True, slots=True)
-class Life:
+class Life(NamedTuple):
     """One answer in tokens: watched from `entry` (0: from its start) until `end`, where it finished or still runs."""
 
     entry: float
@@ -44,13 +50,13 @@ class Life:
 
 def learn(lives: Sequence[Sequence[Life]], at: float, finished_total: float, old: LengthLaw) -> LengthLaw:
     """The law from the lives seen per class. With nothing finished the old law stays."""
-    total = sum(life.finished for part in lives for life in part)
+    ended = [sum([life.finished for life in part]) for part in lives]
+    total = sum(ended)
     if total == 0:
         return old
     pooled = survival_moments([life for part in lives for life in part])
     rows = []
-    for part in lives:
-        done = sum(life.finished for life in part)
+    for part, done in zip(lives, ended, strict=True):
         own = survival_moments(part) if done else pooled
         weight = done / (done + POOL_WEIGHT)
         rows.append(tuple(weight * mine + (1.0 - weight) * all_ for mine, all_ in zip(own, pooled, strict=True)))
@@ -71,31 +77,34 @@ def survival_moments(lives: Sequence[Life]) -> tuple[float, float, float]:
     from the start: S = 2/3 from 10, 0 from 20, so E[o] = 10 + 10 x 2/3 = 16.7, where the finished alone give 15. What
     outlives the longest answer seen gets an exponential tail with the mean life so far: a censored tail has no events.
     """
-    marks = sorted((life.end, not life.finished, life.weight) for life in lives)
-    entries = sorted((life.entry, life.weight) for life in lives)
-    entered, at_risk = 0, 0.0
-    survival, last = 1.0, 0.0
-    first = second = third = 0.0
-    for index, (value, running, weight) in enumerate(marks):
-        while entered < len(entries) and entries[entered][0] < value:
-            at_risk += entries[entered][1]
-            entered += 1
-        if value > last:
-            first += survival * (value - last)
-            second += survival * (value**2 - last**2)
-            third += survival * (value**3 - last**3)
-            last = value
-        if not running:
-            # One early end among late entrants says little: only the last of all may end the curve by itself.
-            least = LEAST_AT_RISK if index + 1 < len(marks) else weight
-            survival *= 1.0 - weight / max(at_risk, least)
-        at_risk -= weight
+    columns = np.array(tuple(zip(*lives, strict=True)), dtype=np.float64)
+    columns = columns[:, np.lexsort((-columns[2], columns[1]))]  # by end, of equal ends the finished ones first
+    entries, ends, finished, weights = columns
+    order = entries.argsort()
+    entered, left = _sums_before(weights[order]), _sums_before(weights)
+    at_risk = entered[entries[order].searchsorted(ends)] - left[:-1]
+    # One early end among late entrants says little: only the last of all may end the curve by itself.
+    least = np.full(len(lives), float(LEAST_AT_RISK))
+    least[-1] = weights[-1]
+    curve = np.ones(len(lives) + 1)
+    (1.0 - finished * weights / np.maximum(at_risk, least)).cumprod(out=curve[1:])
+    powers = np.zeros((3, len(lives) + 1))
+    powers[:, 1:] = ends, ends**2, ends**3
+    first, second, third = ((powers[:, 1:] - powers[:, :-1]) @ curve[:-1]).tolist()
+    survival, last = float(curve[-1]), float(ends[-1])
     if survival > 0.0:
         tail = max(first, PRIOR_OUTPUT_TOKENS)
         first += survival * tail
         second += survival * 2.0 * (last * tail + tail**2)
         third += survival * 3.0 * (last**2 * tail + 2.0 * last * tail**2 + 2.0 * tail**3)
     return first, second, third
+
+
+def _sums_before(values: FloatArray) -> FloatArray:
+    """Sums of the first 0..len(values) values."""
+    sums = np.zeros(len(values) + 1)
+    values.cumsum(out=sums[1:])
+    return sums
 
 
 def lives_of(
@@ -107,6 +116,7 @@ def lives_of(
     short list beside many running streams reads as if nearly nothing ended.
     """
     count = len(outputs)
-    done = [Life(max(o - window_tokens * (j + 1) / count, 0.0), o, True) for j, o in enumerate(outputs)]
+    back = (np.array(outputs) - window_tokens * np.arange(1, count + 1) / count).clip(0.0).tolist() if count else []
+    done = [Life(entry, end, True) for entry, end in zip(back, outputs, strict=True)]
     weight = max(running_total / len(ages), 1.0) if ages else 1.0
     return done, [Life(max(u - window_tokens, 0.0), u, False, weight) for u in ages]

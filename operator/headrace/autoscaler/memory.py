@@ -1,7 +1,7 @@
 """What the autoscaler remembers between two ticks: one frozen value per service, bounded, JSON-able."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from headrace.api.roles import Role
@@ -74,11 +74,12 @@ class Memory:
 
     def role(self, role: Role) -> RoleMemory:
         """The role's memory, empty if it has none."""
-        return self.roles.get(role, RoleMemory())
+        known = self.roles.get(role)
+        return known if known is not None else RoleMemory()
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, JSON-able."""
-        return asdict(self)
+        return asdict(replace(self, history=History())) | {"history": self.history.to_dict()}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Memory":
@@ -88,7 +89,7 @@ class Memory:
             at=record["at"],
             pods={name: PodMemory(**_tuples(pod)) for name, pod in record["pods"].items()},
             roles={Role(name): RoleMemory(**_tuples(role)) for name, role in record["roles"].items()},
-            history=History(**_tuples(record["history"])),
+            history=History.from_dict(record["history"]),
             lengths=LengthLaw(**_tuples(record["lengths"])),
             prompts=PromptLaw(**_tuples(record["prompts"])),
             forecast=ForecastState(**_tuples(record["forecast"])),

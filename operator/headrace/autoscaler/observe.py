@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from operator import attrgetter
+from operator import attrgetter, sub
 
 from headrace.api.roles import Role
 from headrace.autoscaler.calibration import DecodeInterval, PrefillInterval
@@ -113,10 +113,8 @@ _FIGURES = attrgetter(
 
 def _by_phase(signals: Signals, role: Role) -> tuple[tuple[PodSample, ...], ...]:
     mine = [pod for pod in signals.pods if pod.role is role]
-    return tuple(
-        tuple(pod for pod in mine if pod.phase is phase)
-        for phase in (PodPhase.SERVING, PodPhase.STARTING, PodPhase.DRAINING)
-    )
+    phases = (PodPhase.SERVING, PodPhase.STARTING, PodPhase.DRAINING)
+    return tuple(tuple([pod for pod in mine if pod.phase is phase]) for phase in phases)
 
 
 def _totals(loads: list[EngineLoad], leaving: list[EngineLoad], unseen: int) -> list[float]:
@@ -154,17 +152,11 @@ def decode_interval(pod: PodSample, old: PodMemory | None) -> DecodeInterval | N
     load = pod.load
     if load is None or old is None or not load.decode_moments or not old.moments or not _warm(pod, old):
         return None
-    grown = [new - before for new, before in zip(load.decode_moments, old.moments, strict=False)]
-    if grown[0] <= 0 or grown[1] < grown[0] or grown[2] <= 0:
+    steps, batch, time_us, batch_sq, batch_time_us, *_ = map(sub, load.decode_moments, old.moments)
+    if steps <= 0 or batch < steps or time_us <= 0:
         return None
-    return DecodeInterval(
-        steps=grown[0],
-        batch=grown[1],
-        time_s=grown[2] / 1e6,
-        batch_sq=grown[3],
-        batch_time_s=grown[4] / 1e6,
-        kv_tokens=(old.used_tokens + load.used_tokens) / 2.0,
-    )
+    kv_tokens = (old.used_tokens + load.used_tokens) / 2.0
+    return DecodeInterval(steps, batch, time_us / 1e6, batch_sq, batch_time_us / 1e6, kv_tokens)
 
 
 def prefill_interval(

@@ -1,6 +1,6 @@
 """What arrived is priced with the answers expected then; when the law of answers changes, so does what was expected."""
 
-from dataclasses import replace
+import numpy as np
 
 from headrace.autoscaler.history import History
 from headrace.autoscaler.lengths import LengthLaw
@@ -13,16 +13,13 @@ def reprice(history: History, prompts: PromptLaw, old: LengthLaw, new: LengthLaw
     Ten requests that were priced at 40 tokens, which the first answers said, count 2,000 once the law says 200. Without
     that the error stays for a whole look-back.
     """
-    if old is new or not history.count or sum(prompts.count) <= 0.0:
+    if old is new or not history.seconds or sum(prompts.count) <= 0.0:
         return history
     before, after = _price(prompts, old), _price(prompts, new)
-    output, kv, kv_sq = (now / then if then > 0.0 else 1.0 for now, then in zip(after, before, strict=True))
-    return replace(
-        history,
-        output=tuple([value * output for value in history.output]),
-        kv=tuple([value * kv for value in history.kv]),
-        kv_sq=tuple([value * kv_sq for value in history.kv_sq]),
-    )
+    factors = [now / then if then > 0.0 else 1.0 for now, then in zip(after, before, strict=True)]
+    columns = history.columns.copy()
+    columns[-3:] *= np.array(factors)[:, None]  # output, kv, kv_sq
+    return History(history.start, columns)
 
 
 def _price(prompts: PromptLaw, law: LengthLaw) -> tuple[float, float, float]:

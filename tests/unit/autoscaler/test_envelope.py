@@ -1,5 +1,6 @@
 """The envelope of prefill: what the bursts that the objective's requests met asked for."""
 
+import numpy as np
 import pytest
 
 from headrace.autoscaler.capacity import CapacityModel
@@ -13,13 +14,8 @@ BUDGET_S = 2.0
 
 
 def history_of(counts: list[int], size: float = 8000.0) -> History:
-    def column(each: float) -> tuple[float, ...]:
-        return tuple(count * each for count in counts)
-
-    zero = (0.0,) * len(counts)
-    return History(
-        1000, column(1.0), column(size), column(size**2), column(size * size / 2), column(size), zero, zero, zero
-    )
+    of_each = (1.0, size, size**2, size * size / 2, size, 0.0, 0.0, 0.0)
+    return History(1000, np.outer(of_each, counts))
 
 
 def need(counts: list[int], size: float = 8000.0, miss_share: float = 0.05) -> float:

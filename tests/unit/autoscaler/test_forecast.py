@@ -1,7 +1,9 @@
 from collections.abc import Callable
 
+import numpy as np
+
 from headrace.autoscaler.forecast import ERRORS_NEEDED, ForecastState, Outlook, observe, outlook
-from headrace.autoscaler.history import History
+from headrace.autoscaler.history import COLUMNS, History
 
 START = 1_000_000
 
@@ -11,10 +13,9 @@ def feed(rate: Callable[[int], float], seconds: int, horizon_s: float = 60.0) ->
     series = [rate(t) for t in range(seconds)]
     for end in range(5, seconds, 5):
         begin = max(0, end - 300)
-        part = tuple(series[begin:end])
-        zeros = (0.0,) * len(part)
-        history = History(START + begin, zeros, part, zeros, zeros, zeros, zeros, zeros, zeros)
-        state = observe(state, history, horizon_s, 0.9)
+        columns = np.zeros((COLUMNS, end - begin))
+        columns[1] = series[begin:end]
+        state = observe(state, History(START + begin, columns), horizon_s, 0.9)
     return state
 
 
