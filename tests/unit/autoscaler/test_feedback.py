@@ -47,6 +47,7 @@ def test_answers_beyond_the_engines_list_count_like_those_in_it() -> None:
         (pod((answer(9.0),), 5), {}),  # never read before: its count says nothing about now
         (pod((answer(9.0),), 3), {"decode-1": PodMemory(finished=5)}),  # restarted
         (pod((answer(None),), 6), {"decode-1": PodMemory(finished=5)}),  # an engine that does not tell
+        (pod((), 6), {"decode-1": PodMemory(finished=5)}),  # a list that lags behind the count
         (replace(pod((), 0), state=None), {"decode-1": PodMemory(finished=5)}),
     ],
 )
