@@ -18,9 +18,7 @@ REPAY_S = 12000.0  # seconds at twice the misses allowed that raise the needs by
 MOST = 0.25  # logarithm of the largest factor, 1.28: a model a quarter too hopeful; what is worse has another cause
 LEAST = 0.0  # the model alone is never undercut: what it would save is lost again when the load turns
 RATE_S = 600.0  # memory of the rate of answers that the misses are weighed with, and of the shares
-LOOKED_AT = (
-    16  # answers of an engine and tick: ten engines tell the share of a minute to 1 %, for a twentieth of a tick
-)
+LOOKED_AT = 16  # answers of an engine and tick: ten engines tell a minute's share to 1 %, in little time
 LEAST_ANSWERS = 20.0  # in the memory of the rate before anything is concluded
 
 
