@@ -116,7 +116,8 @@ class DecodeBatch:
         """Take out one request whose last step is complete."""
         if not self.heap or self.heap[0][0] > self.steps:
             return None
-        live = heappop(self.heap)[2]
+        finish_step, _, live = heappop(self.heap)
+        self.kv -= self.steps - finish_step  # it also ran in a step that was launched before its end was seen
         self._left(live, live.osl)
         return live
 

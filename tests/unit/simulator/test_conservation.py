@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headrace.api.roles import Role
@@ -52,6 +52,9 @@ def run(roles: tuple[Role, ...], rows: list[tuple[float, int, int, tuple[int, ..
 @pytest.mark.parametrize("topology", ["disaggregated", "aggregated"])
 @settings(max_examples=60, deadline=None)
 @given(rows=REQUESTS, capacity=st.sampled_from([8_000, 12_000, 400_000]))
+@example(  # the last one's KV arrives in the step in which the second one ends
+    rows=[(0.0, 1, 1, None), (0.0, 1, 352, None), (2.0078125, 1025, 40, None), (2.2890625, 1, 1, None)], capacity=8_000
+)
 def test_everything_that_arrives_finishes_and_every_counter_returns_to_zero(
     topology: str, rows: list[tuple[float, int, int, tuple[int, ...] | None]], capacity: int
 ) -> None:
