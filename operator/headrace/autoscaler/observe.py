@@ -61,10 +61,12 @@ def observe(  # noqa: PLR0917 - one role of one tick
     """The role's pods of one Signals value. `memory` is that of the last tick, for the busy share."""
     pods = memory.pods
     serving, starting, draining = _by_phase(signals, role)
-    states = {pod.pod: freshness(pod, now, limits) for pod in (*serving, *draining)}
-    seen = [pod for pod in serving if states[pod.pod] is not Freshness.MISSING]
+    states = [freshness(pod, now, limits) for pod in serving]
+    seen = [pod for pod, state in zip(serving, states, strict=True) if state is not Freshness.MISSING]
     loads = [pod.load for pod in seen if pod.load is not None]
-    leaving = [pod.load for pod in draining if pod.load is not None and states[pod.pod] is not Freshness.MISSING]
+    leaving = [
+        pod.load for pod in draining if pod.load is not None and freshness(pod, now, limits) is not Freshness.MISSING
+    ]
     unseen = len(serving) - len(loads)
     pool = signals.pools.get(role)
     staying = len(serving) + len(starting)
@@ -82,7 +84,7 @@ def observe(  # noqa: PLR0917 - one role of one tick
         starting=starting,
         draining=draining,
         unseen=unseen,
-        stale=sum(states[pod.pod] is Freshness.STALE for pod in serving),
+        stale=states.count(Freshness.STALE),
         current=ordered,
         floor=pool.floor if pool else 0,
         floor_until=pool.floor_until if pool else 0.0,
