@@ -35,6 +35,8 @@ TICKS_S = 5  # two autoscale ticks and the pass that follows
 # The sleep makes an engine's capacity nearly the same on any machine: a step takes 0.12 s, so that prefill does 560
 # tokens a second, and each stream 8. Two engines that share two cores then do twice what one does.
 ENGINE = {"slowDownSeconds": 0.1, "chunkedPrefillSize": 64, "maxRunningRequests": 64, "contextLength": 4096}
+# Until some answers were seen a service expects 256 tokens of each: its very first burst would grow decode too.
+FIRST_ANSWERS = Phase("first answers", 1.5, 10, 32, 4, poisson=False)
 # 950 prompt tokens a second are the work of 1.7 engines.
 LONG_PROMPTS = Phase("long prompts", 1.8, 90, 512, 4, poisson=False)
 # A third of an engine's prefill, and 2 x 256 / 8 = 64 streams at a time. Each takes 512 tokens of KV in reserve beside
@@ -186,6 +188,8 @@ class Advice:
 @pytest.fixture(scope="module")
 def prompts_burst(chat: Chat) -> tuple[Advice, list[Result]]:
     """Long prompts until two prefill engines are advised; then the switch to Internal, and the second engine."""
+    chat.during(FIRST_ANSWERS, lambda: time.sleep(2.0 * TICKS_S))
+    time.sleep(2.0 * TICKS_S)  # the law of answer lengths looks at them at every tick
     before = chat.deployments()
 
     def story() -> None:

@@ -130,10 +130,13 @@ def _not_below_current(parts: dict[Role, Part], cases: dict[Role, Case], limits:
     held = sum(cases[role].current * part.gpus for role, part in parts.items())
     if limits.gpu_budget is not None and held > limits.gpu_budget + 1e-9:
         return parts
-    return {
+    kept = {
         role: replace(part, least=min(max(min(cases[role].current, part.wanted), part.least), part.most))
         for role, part in parts.items()
     }
+    least = sum(part.least * part.gpus for part in kept.values())
+    # One role's `min` above what it has may need what another one holds.
+    return parts if limits.gpu_budget is not None and least > limits.gpu_budget + 1e-9 else kept
 
 
 def _role_decision(case: Case, replicas: int, vetoes: tuple[Veto, ...], sizing: Sizing) -> RoleDecision:

@@ -184,3 +184,12 @@ def test_advice_that_nobody_carries_out_stays_advice() -> None:
     assert len(wanted) > 20
     assert {d.reason for d in wanted} <= {Reason.SCALE_UP, Reason.LIMITED}
     assert memory.role(Role.PREFILL).patience == 1.0
+
+
+def test_a_minimum_above_what_runs_may_take_from_the_other_role_within_the_budget() -> None:
+    fleet = FluidFleet(TRUTH, {Role.PREFILL: 1, Role.DECODE: 2}, rate=lambda _t: 1.0)
+    fleet.step()
+    roles = {Role.PREFILL: RoleLimits(3, 3), Role.DECODE: RoleLimits(1, 4)}
+    made = plan(fleet.signals(), TRUTH, Limits(Objective(), roles, gpu_budget=4.0), initial_memory(), fleet.now)
+    wanted = {role: decided.target.replicas for role, decided in made.decision.roles.items()}
+    assert wanted == {Role.PREFILL: 3, Role.DECODE: 1}
