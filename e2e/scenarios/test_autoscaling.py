@@ -36,7 +36,7 @@ TICKS_S = 5  # two autoscale ticks and the pass that follows
 # tokens a second, and each stream 8. Two engines that share two cores then do twice what one does.
 ENGINE = {"slowDownSeconds": 0.1, "chunkedPrefillSize": 64, "maxRunningRequests": 64, "contextLength": 4096}
 # Until some answers were seen a service expects 256 tokens of each: its very first burst would grow decode too.
-FIRST_ANSWERS = Phase("first answers", 1.5, 10, 32, 4, poisson=False)
+FIRST_ANSWERS = Phase("first answers", 0.5, 20, 32, 4, poisson=False)
 # 950 prompt tokens a second are the work of 1.7 engines.
 LONG_PROMPTS = Phase("long prompts", 1.8, 90, 512, 4, poisson=False)
 # A third of an engine's prefill, and 2 x 256 / 8 = 64 streams at a time. Each takes 512 tokens of KV in reserve beside
@@ -188,7 +188,7 @@ class Advice:
 @pytest.fixture(scope="module")
 def prompts_burst(chat: Chat) -> tuple[Advice, list[Result]]:
     """Long prompts until two prefill engines are advised; then the switch to Internal, and the second engine."""
-    chat.during(FIRST_ANSWERS, lambda: time.sleep(2.0 * TICKS_S))
+    chat.during(FIRST_ANSWERS, lambda: time.sleep(FIRST_ANSWERS.duration_s))
     time.sleep(2.0 * TICKS_S)  # the law of answer lengths looks at them at every tick
     before = chat.deployments()
 

@@ -50,7 +50,11 @@ _HEALTH_TIMEOUT_S, _HEALTH_FAILURES = 10, 6
 # smg leaves a worker out after 3 s without a token or 2 s without contact, the last one of a role too: clients then get
 # 503. A long prompt, or an engine that starts on the same cores, takes longer than that; a dead one is found by probes.
 _WEDGE_S, _STALL_S = 60, 15
-# Five retries after 0.25, 0.5, 1, 2 and 4 s: 8 s, in which a worker that was left out for a moment is back.
+# smg leaves out a worker with 8 waiting requests or 80 % of its KV used. It takes one all the same where every worker of
+# the role is left out for load, but one that drains, starts or is dead isn't: the last that serves gets nothing, clients
+# get 503 at once (docs/decisions/2026-11-23-gateway-overload.md). Queueing is the engine's, so nothing is left out.
+_NO_OVERLOAD_VETO = "--disable-worker-overload-protection"
+# Five retries after 0.25, 0.5, 1, 2 and 4 s: 8 s, in which a request that a dying engine refused finds another one.
 _RETRY_BACKOFF_MS, _RETRY_FACTOR = 250, 2
 
 
@@ -87,6 +91,7 @@ def command(service: InferenceService) -> list[str]:
     arguments += ["--health-check-timeout-secs", str(_HEALTH_TIMEOUT_S)]
     arguments += ["--health-failure-threshold", str(_HEALTH_FAILURES)]
     arguments += ["--worker-wedge-secs", str(_WEDGE_S), "--worker-stall-secs", str(_STALL_S)]
+    arguments += [_NO_OVERLOAD_VETO]
     arguments += [
         "--retry-initial-backoff-ms",
         str(_RETRY_BACKOFF_MS),
