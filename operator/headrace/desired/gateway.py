@@ -50,9 +50,9 @@ _HEALTH_TIMEOUT_S, _HEALTH_FAILURES = 10, 6
 # smg leaves a worker out after 3 s without a token or 2 s without contact, the last one of a role too: clients then get
 # 503. A long prompt, or an engine that starts on the same cores, takes longer than that; a dead one is found by probes.
 _WEDGE_S, _STALL_S = 60, 15
-# smg leaves out a worker with 8 waiting requests or 80 % of its KV used. It takes one all the same where every worker of
-# the role is left out for load, but one that drains, starts or is dead isn't: the last that serves gets nothing, clients
-# get 503 at once (docs/decisions/2026-11-23-gateway-overload.md). Queueing is the engine's, so nothing is left out.
+# smg leaves a worker with 8 waiting requests or 80 % of its KV out. It takes one all the same where all of the role are
+# left out for load; but one that drains, starts or is dead is not left out for load, and then the last that serves gets
+# nothing and clients get 503 at once. Engines queue (docs/decisions/2026-11-23-gateway-overload.md).
 _NO_OVERLOAD_VETO = "--disable-worker-overload-protection"
 # Five retries after 0.25, 0.5, 1, 2 and 4 s: 8 s, in which a request that a dying engine refused finds another one.
 _RETRY_BACKOFF_MS, _RETRY_FACTOR = 250, 2
