@@ -37,9 +37,8 @@ _POLICIES = {
     GatewayPolicy.LEAST_LOAD: "least_load",
     GatewayPolicy.RANDOM: "random",
 }
-# The KV of a request comes to whichever decode engine is picked, so there is no cache to be aware of: of two at random,
-# the one with fewer requests in flight. Turns would give one that is slow or full as many as one that has just started.
-_DECODE_POLICY, _POWER_OF_TWO_METRIC = "power_of_two", "least_requests"
+# The KV of a request comes to whichever decode engine is picked, so there is no cache to be aware of: spread evenly.
+_DECODE_POLICY = "round_robin"
 # At its own SIGTERM the gateway finishes the streams that it carries; 180 s is smg's default, 20 s more let it leave.
 _DRAIN_S = 180
 _GRACE_S = _DRAIN_S + 20
@@ -82,7 +81,6 @@ def command(service: InferenceService) -> list[str]:
     policy = _POLICIES[service.spec.gateway.policy]
     if service.spec.topology is Topology.DISAGGREGATED:
         arguments += ["--pd-disaggregation", "--prefill-policy", policy, "--decode-policy", _DECODE_POLICY]
-        arguments += ["--power-of-two-load-metric", _POWER_OF_TWO_METRIC]
         arguments += ["--prefill-selector", *_engine_selector(service, Role.PREFILL)]
         arguments += ["--decode-selector", *_engine_selector(service, Role.DECODE)]
     else:
