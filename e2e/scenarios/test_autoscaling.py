@@ -250,11 +250,11 @@ def test_a_decode_heavy_burst_grows_decode_alone(chat: Chat, answers_burst: tupl
 def test_off_decides_nothing_and_leaves_the_replicas(
     chat: Chat, answers_burst: object, module_operator: OperatorProcess
 ) -> None:
-    replicas = chat.replicas("decode")
     chat.apply("Off")
     wait_for("scaling to be off", lambda: "ScalingActive=False (ModeOff)" in chat.explain())
     log = Path(module_operator.settings["HEADRACE_DECISION_LOG_DIR"])
-    time.sleep(TICKS_S)  # the last decision is written
+    time.sleep(TICKS_S)  # the last decision is written and carried out
+    replicas = chat.replicas("decode")
     sizes = {path.name: path.stat().st_size for path in log.iterdir()}
     time.sleep(TICKS_S)
     assert {path.name: path.stat().st_size for path in log.iterdir()} == sizes
