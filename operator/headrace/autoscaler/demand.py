@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from headrace.autoscaler.history import ASSUMED_PROMPT_TOKENS, COLUMNS, Rows
-from headrace.autoscaler.lengths import LengthLaw
+from headrace.autoscaler.lengths import LengthLaw, moments_held
 from headrace.autoscaler.memory import PodMemory
 from headrace.autoscaler.prompts import Prompts
 from headrace.autoscaler.signals import ArrivalBin, PodSample
@@ -24,7 +24,7 @@ def gather(
     rows: defaultdict[int, list[float]] = defaultdict(lambda: [0.0] * COLUMNS)
     classes: defaultdict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
     until: dict[str, int] = {}
-    laws = [(mean, square / 2.0, cube / 3.0) for mean, square, cube in zip(law.mean, law.square, law.cube, strict=True)]
+    laws = list(zip(law.mean, law.square, law.cube, strict=True))
     for pod in pods:
         state = pod.state
         if state is None:
@@ -52,15 +52,15 @@ def _add(row: list[float], of_class: list[float], arrival: ArrivalBin, law: tupl
         return
     new = prompt - cached if prompt > cached else 0.0
     size = prompt / count
-    mean, half_square, third_cube = law
+    kv, kv_sq = moments_held(size, *law)
     row[0] += count
     row[1] += new
     row[2] += new * new / count
     row[3] += new * (prompt + cached) / (2.0 * count)
     row[4] += prompt
-    row[5] += count * mean
-    row[6] += count * (size * mean + half_square)
-    row[7] += count * (size * size * mean + 2.0 * size * half_square + third_cube)
+    row[5] += count * law[0]
+    row[6] += count * kv
+    row[7] += count * kv_sq
 
 
 def reckon(pods: Iterable[PodSample], memory: Mapping[str, PodMemory]) -> tuple[Rows, int | None]:

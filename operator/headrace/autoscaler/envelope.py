@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from headrace.autoscaler.arrays import FloatArray, sums_before
 from headrace.autoscaler.capacity import CapacityModel
-from headrace.autoscaler.history import FloatArray, History, Rates, dispersion
+from headrace.autoscaler.history import History, Rates, dispersion
 
 ENVELOPE_WINDOWS_S = (1, 2, 5, 10, 20, 30, 60)  # from one step to the longest burst that a queue should carry
 DISPERSION_WINDOWS = 10  # fewer give a variance that is off by half
@@ -23,8 +24,8 @@ def envelope(history: History, model: CapacityModel, budget_s: float, miss_share
     """
     unit, slope = _prices(model)
     count = history.count
-    work = _sums(unit * history.tokens + slope * history.context)
-    came = _sums(count)
+    work = sums_before(unit * history.tokens + slope * history.context)
+    came = sums_before(count)
     best, best_window = 0.0, 1
     for window in reversed(ENVELOPE_WINDOWS_S):  # the longest binds most often; of equals the shortest counts
         if window > history.seconds:
@@ -37,13 +38,6 @@ def envelope(history: History, model: CapacityModel, budget_s: float, miss_share
         if need >= best:
             best, best_window = need, window
     return best, best_window
-
-
-def _sums(values: FloatArray) -> FloatArray:
-    """Sums of the first 0..len(values) values, so that a window's sum is one difference."""
-    sums = np.zeros(len(values) + 1)
-    values.cumsum(out=sums[1:])
-    return sums
 
 
 def _weighted_quantile(values: FloatArray, weights: FloatArray, level: float) -> float:

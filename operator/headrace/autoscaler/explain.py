@@ -33,6 +33,7 @@ def explain(decision: Decision) -> str:
         f"{decision.service} at {when}",
         f"signals: {health} ({decision.health.reason}): {decision.health.message}",
         _load(decision),
+        *_clients(decision),
     ]
     for part in decision.roles.values():
         lines += _role(part)
@@ -49,6 +50,18 @@ def _load(decision: Decision) -> str:
     )
     output = inputs.get("output_tokens")
     return text + (f", {output:.0f} output tokens" if output else "")
+
+
+def _clients(decision: Decision) -> list[str]:
+    """What clients got lately, where engines tell it, and what that makes of the needs."""
+    inputs = decision.inputs
+    late, slow = inputs.get("ttft_missed_share"), inputs.get("tpot_missed_share")
+    if late is None or slow is None:
+        return []
+    return [
+        f"clients: {late:.1%} of the answers of about ten minutes missed TTFT, {slow:.1%} TPOT; "
+        f"needs of prefill x {inputs['feedback_prefill']:.2f}, of decode x {inputs['feedback_decode']:.2f}"
+    ]
 
 
 def _role(part: RoleDecision) -> list[str]:

@@ -2,15 +2,15 @@
 
 A model of queues is never quite right, and a start-up leaves misses behind that nothing can undo. So the share of
 requests that missed is integrated against the share that may (adaptive conformal inference, Gibbs and Candes 2021): the
-integral is the logarithm of a factor on a role's needs. Whatever the model gets wrong, the misses of a long run end at
-the objective's share.
+integral is the logarithm of a factor on a role's needs. Within the factor's bounds the misses of a long run end at the
+objective's share, whatever the model gets wrong.
 """
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from headrace.autoscaler.limits import Objective
+from headrace.autoscaler.limits import MissShares, Objective
 from headrace.autoscaler.memory import Feedback, PodMemory
 from headrace.autoscaler.signals import PodSample
 
@@ -20,14 +20,6 @@ LEAST = 0.0  # the model alone is never undercut: what it would save is lost aga
 RATE_S = 600.0  # memory of the rate of answers that the misses are weighed with, and of the shares
 LOOKED_AT = 16  # answers of an engine and tick: ten engines tell a minute's share to 1 %, in little time
 LEAST_ANSWERS = 20.0  # in the memory of the rate before anything is concluded
-
-
-@dataclass(frozen=True, slots=True)
-class MayMiss:
-    """Shares of the requests that may miss for lack of prefill and of decode, 0..1."""
-
-    prefill: float
-    decode: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +50,19 @@ def outcome(pods: Iterable[PodSample], known: Mapping[str, PodMemory], objective
     return Outcome(answers, ttft, tpot)
 
 
-def learn(old: Feedback, found: Outcome, may: MayMiss, elapsed_s: float, *, decode_bound: bool) -> Feedback:
+def learn(old: Feedback, found: Outcome, may: MissShares, elapsed_s: float, *, decode_bound: bool) -> Feedback:
     """The loop after `elapsed_s`. TTFT missed because decode had no place is decode's.
 
     600 answers in 10 s at a rate of 60 a second, 90 of them late, 4 % allowed: the integral of prefill grows by
     (90 / 0.04 - 600) / 60 / 12,000 = 0.0023, the needs by 0.2 %.
     """
+    elapsed_s = max(elapsed_s, 0.0)  # a clock that was set back
     keep = math.exp(-elapsed_s / RATE_S)
     seconds = keep * old.seconds + elapsed_s
     answers = keep * old.answers + found.answers
     ttft, tpot = keep * old.ttft_missed + found.ttft_missed, keep * old.tpot_missed + found.tpot_missed
     new = replace(old, seconds=seconds, answers=answers, ttft_missed=ttft, tpot_missed=tpot)
-    if answers < LEAST_ANSWERS:
+    if answers < LEAST_ANSWERS or seconds <= 0.0:
         return new
     per_s = answers / seconds
     late, slow = found.ttft_missed, found.tpot_missed

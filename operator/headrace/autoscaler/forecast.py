@@ -35,6 +35,7 @@ class ForecastState:
     errors: tuple[tuple[float, ...], ...] = ((), (), ())
     losses: tuple[float, ...] = (0.0, 0.0, 0.0)
     point: float = 0.0  # tokens per second at the horizon, by the best candidate
+    level: float = 0.0  # of the same buckets: the larger of their last minute and last five
     error: float = 0.0  # its error quantile, relative
     best: int = 0
 
@@ -67,6 +68,7 @@ def observe(state: ForecastState, history: History, horizon_s: float, level: flo
         end=index,
         ring=tuple(ring[-RING:]),
         point=_points(ring, steps)[best],
+        level=max(_mean(ring, MINUTE), _mean(ring, FIVE)),
         error=_quantile(state.errors[best], level),
         best=best,
     )
@@ -80,13 +82,17 @@ class Outlook:
     error: float = 0.0  # the error quantile, 0..0.5: a margin, to be joined with the other margins
 
 
-def outlook(state: ForecastState, reactive: float, now: float) -> Outlook:
-    """The forecast relative to the reactive rate. Never below it; capped until a day of history was seen."""
-    if reactive <= 0.0 or state.point <= 0.0:
+def outlook(state: ForecastState, now: float) -> Outlook:
+    """The forecast relative to the level that it was made from, for the reactive rate to be raised by.
+
+    Not relative to the reactive rate itself, which is some seconds newer: a fall since then would look like growth to
+    come. Never below 1; capped until a day of history was seen.
+    """
+    if state.level <= 0.0 or state.point <= 0.0:
         return Outlook()
     cap = math.inf if now - state.begun * BUCKET_S >= DAY_S else GROWTH_CAP
-    trend = 1.0 + min(max(state.point / reactive - 1.0, 0.0), cap)
-    upper = state.point * (1.0 + state.error) / reactive
+    trend = 1.0 + min(max(state.point / state.level - 1.0, 0.0), cap)
+    upper = state.point * (1.0 + state.error) / state.level
     return Outlook(trend, min(max(upper / trend - 1.0, 0.0), cap))
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from headrace.autoscaler.arrays import FloatArray
 
 ASSUMED_PROMPT_TOKENS = 512.0  # request size where only token sums are known: the order of a chat turn
 
-FloatArray = NDArray[np.float64]
 Rows = dict[int, list[float]]
 
 COLUMN_NAMES = ("count", "tokens", "tokens_sq", "context", "prompt", "output", "kv", "kv_sq")

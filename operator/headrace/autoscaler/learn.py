@@ -8,8 +8,8 @@ from headrace.api.roles import Role
 from headrace.autoscaler.calibration import DecodeInterval, PrefillInterval, calibrate
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.demand import gather, reckon
-from headrace.autoscaler.feedback import MayMiss, outcome
 from headrace.autoscaler.feedback import learn as learn_feedback
+from headrace.autoscaler.feedback import outcome
 from headrace.autoscaler.forecast import observe as observe_forecast
 from headrace.autoscaler.freshness import Freshness, freshness
 from headrace.autoscaler.history import Rates, Rows, extend, rates
@@ -26,7 +26,7 @@ from headrace.autoscaler.lengths import (
 )
 from headrace.autoscaler.lengths import learn as learn_lengths
 from headrace.autoscaler.limits import Limits
-from headrace.autoscaler.memory import STARTS_KEPT, Memory, PodMemory, RoleMemory, startup_s
+from headrace.autoscaler.memory import STARTS_KEPT, Feedback, Memory, PodMemory, RoleMemory, startup_s
 from headrace.autoscaler.observe import Observed, decode_interval, is_decode_bound, prefill_interval, remember
 from headrace.autoscaler.prompts import learn as learn_prompts
 from headrace.autoscaler.reprice import reprice
@@ -65,17 +65,12 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
         )
         for role, pool in pools.items()
     }
-    elapsed_s = now - memory.at if memory.at else 0.0
     none = PodMemory()
     olds = ((pod, memory.pods.get(pod.pod, none)) for pod in live)
     pods = {pod.pod: remember(pod, old, until.get(pod.pod, old.arrivals_until)) for pod, old in olds}
-    found = outcome([pod for pod in fresh if pod.role in EXITS], memory.pods, limits.objective)
-    shares = limits.miss_shares({role: pool.current for role, pool in pools.items()})
-    may = MayMiss(*(next(shares[role] for role in roles if role in shares) for roles in (ENTRANCES, EXITS)))
-    bound = is_decode_bound(pools)
     memory = replace(
         memory,
-        feedback=learn_feedback(memory.feedback, found, may, elapsed_s, decode_bound=bound),
+        feedback=_feedback(fresh, pools, limits, memory, now),
         pods=pods,
         roles=roles,
         history=history,
@@ -84,6 +79,16 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
         forecast=forecast,
     )
     return memory, calibrate(model, decode, prefill)
+
+
+def _feedback(
+    fresh: list[PodSample], pools: Mapping[Role, Observed], limits: Limits, memory: Memory, now: float
+) -> Feedback:
+    """What the clients of the answers since the last tick got."""
+    found = outcome([pod for pod in fresh if pod.role in EXITS], memory.pods, limits.objective)
+    may = limits.miss_shares({role: pool.current for role, pool in pools.items()})
+    elapsed_s = now - memory.at if memory.at else 0.0
+    return learn_feedback(memory.feedback, found, may, elapsed_s, decode_bound=is_decode_bound(pools))
 
 
 def _is_fresh(pod: PodSample, limits: Limits, now: float) -> bool:

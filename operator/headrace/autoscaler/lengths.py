@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from headrace.autoscaler.arrays import sums_before
 from headrace_engine_config.length_class import LENGTH_CLASSES
 
 PRIOR_OUTPUT_TOKENS = 256.0  # mean answer until one was seen: the usual chat answer is 100..400 tokens
@@ -24,9 +24,6 @@ LEAST_AT_RISK = 3  # answers at risk before a single end may take the curve far 
 STREAMS_LEAST, STREAMS_MOST = 8, 128  # the same for running streams
 
 
-FloatArray = NDArray[np.float64]
-
-
 @dataclass(frozen=True, slots=True)
 class LengthLaw:
     """First three moments of the output length, per class: E[o], E[o^2], E[o^3], in tokens."""
@@ -37,6 +34,15 @@ class LengthLaw:
     mean: tuple[float, ...] = (PRIOR_OUTPUT_TOKENS,) * LENGTH_CLASSES
     square: tuple[float, ...] = (2 * PRIOR_OUTPUT_TOKENS**2,) * LENGTH_CLASSES  # of an exponential law
     cube: tuple[float, ...] = (6 * PRIOR_OUTPUT_TOKENS**3,) * LENGTH_CLASSES
+
+
+def moments_held(size: float, mean: float, square: float, cube: float) -> tuple[float, float]:
+    """KV tokens held, and their squares, summed over the output steps of a request: expected values.
+
+    A prompt of i tokens and an answer of o: i E[o] + E[o^2] / 2, and i^2 E[o] + i E[o^2] + E[o^3] / 3 of the squares.
+    i = 10, o = 4: 40 + 8 = 48; 400 + 160 + 21.3 = 581.3.
+    """
+    return size * mean + square / 2.0, size * size * mean + size * square + cube / 3.0
 
 
 class Life(NamedTuple):
@@ -81,7 +87,7 @@ def survival_moments(lives: Sequence[Life]) -> tuple[float, float, float]:
     columns = columns[:, np.lexsort((-columns[2], columns[1]))]  # by end, of equal ends the finished ones first
     entries, ends, finished, weights = columns
     order = entries.argsort()
-    entered, left = _sums_before(weights[order]), _sums_before(weights)
+    entered, left = sums_before(weights[order]), sums_before(weights)
     at_risk = entered[entries[order].searchsorted(ends)] - left[:-1]
     # One early end among late entrants says little: only the last of all may end the curve by itself.
     least = np.full(len(lives), float(LEAST_AT_RISK))
@@ -98,13 +104,6 @@ def survival_moments(lives: Sequence[Life]) -> tuple[float, float, float]:
         second += survival * 2.0 * (last * tail + tail**2)
         third += survival * 3.0 * (last**2 * tail + 2.0 * last * tail**2 + 2.0 * tail**3)
     return first, second, third
-
-
-def _sums_before(values: FloatArray) -> FloatArray:
-    """Sums of the first 0..len(values) values."""
-    sums = np.zeros(len(values) + 1)
-    values.cumsum(out=sums[1:])
-    return sums
 
 
 def lives_of(

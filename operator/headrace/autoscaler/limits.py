@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from headrace.api.roles import Role
 
 LEAST_PART = 0.1  # of the misses, for the cheaper role: a tail of less is beyond what its model can tell
+UNBOUNDED_STARTS = 1000  # more than any pool has
 LEAST_WINDOW_S = 600.0  # lulls of five minutes between bursts are common: at 240 s a pool turned ten times an hour
 
 
@@ -26,6 +27,14 @@ class Objective:
     def ttft_for(self, prompt_tokens: float) -> float:
         """The TTFT objective of a prompt. 2 s, 0.5 s per 1k: 8,000 tokens have 4 s."""
         return max(self.ttft_s, self.ttft_per_1k_prompt_s * prompt_tokens / 1000.0)
+
+
+@dataclass(frozen=True, slots=True)
+class MissShares:
+    """Shares of the requests that may miss for lack of prefill (by TTFT) and of decode (by TPOT), 0..1."""
+
+    prefill: float
+    decode: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,7 @@ class Limits:
     tick_s: float = 5.0
     scale_down_window_s: float | None = None  # None: max(600 s, twice the learned start-up time)
     restart_hold_s: float = 300.0  # after the controller's start nothing is taken away for so long
-    max_starting: int = 1000  # engines of a role that may start at once
+    max_starting: int = UNBOUNDED_STARTS  # engines of a role that may start at once
     starts_shared: bool = False  # max_starting holds for all roles together: a bound over the whole cluster
     fresh_s: float = 30.0  # two of Prometheus' usual 15 s scrapes: one lost scrape does not make a pod stale
     stale_s: float = 60.0  # older than this is missing: a minute holds several bursts
@@ -59,20 +68,20 @@ class Limits:
     paused: bool = False
     advisory: bool = False  # nobody carries decisions out: what was advised is not on its way
 
-    def miss_shares(self, replicas: Mapping[Role, int]) -> dict[Role, float]:
-        """Share of requests that may miss for lack of each role: the misses of both roles add up.
+    def miss_shares(self, replicas: Mapping[Role, int]) -> MissShares:
+        """The shares that the roles may miss by: the misses of both add up.
 
         Misses fall about exponentially with the relative spare of a pool, so the cheapest way to the sum is to let each
         miss in proportion to what it costs. 5 %, 12 prefill and 3 decode at one price: 4 % and 1 %. An aggregated pool
         misses TTFT and TPOT alike: half of the sum for each.
         """
         share = self.objective.miss_share
-        if len(self.roles) == 1:
-            return dict.fromkeys(self.roles, share / 2.0)
+        if Role.WORKER in self.roles:
+            return MissShares(share / 2.0, share / 2.0)
         costs = {role: limits.cost_per_hour * max(replicas.get(role, 1), 1) for role, limits in self.roles.items()}
-        total = sum(costs.values())
-        parts = {role: min(max(cost / total, LEAST_PART), 1.0 - LEAST_PART) for role, cost in costs.items()}
-        return {role: share * part for role, part in parts.items()}
+        part = costs[Role.PREFILL] / sum(costs.values())
+        prefill = share * min(max(part, LEAST_PART), 1.0 - LEAST_PART)
+        return MissShares(prefill, share - prefill)
 
     def window_s(self, startup_s: float) -> float:
         """How long a need must stay away before a replica goes: start-up 150 s, 600 s; 400 s, 800 s.

@@ -45,13 +45,10 @@ def demand(memory: Memory, now: float, unseen_factor: float, *, engine_state: bo
     """Rates of the history over a minute and over the look-back (five minutes unless windows are shortened)."""
     history = memory.history
     short, long = rates(history, SHORT_S), rates(history, min(LONG_S, lookback_s))
-    ahead = outlook(memory.forecast, max(short.tokens, long.tokens), now)
-    if short.tokens < long.tokens:  # the forecast's buckets lag behind a fall, which is no growth
-        ahead = replace(ahead, trend=1.0)
     return Demand(
         short=short,
         long=long,
-        outlook=ahead,
+        outlook=outlook(memory.forecast, now),
         unseen_factor=unseen_factor,
         dispersion=history_dispersion(history),
         engine_state=engine_state,

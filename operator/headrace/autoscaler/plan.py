@@ -127,15 +127,11 @@ def _current(pool: Observed, memory: RoleMemory, role_limits: RoleLimits, now: f
 
 def _not_below_current(parts: dict[Role, Part], cases: dict[Role, Case], limits: Limits) -> dict[Role, Part]:
     """A budget that holds for what runs today only limits growth; one that was cut below that makes pools shrink."""
-    held = sum(cases[role].current * part.gpus for role, part in parts.items())
-    if limits.gpu_budget is not None and held > limits.gpu_budget + 1e-9:
-        return parts
     kept = {
         role: replace(part, least=min(max(min(cases[role].current, part.wanted), part.least), part.most))
         for role, part in parts.items()
     }
     least = sum(part.least * part.gpus for part in kept.values())
-    # One role's `min` above what it has may need what another one holds.
     return parts if limits.gpu_budget is not None and least > limits.gpu_budget + 1e-9 else kept
 
 

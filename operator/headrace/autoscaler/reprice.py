@@ -3,7 +3,7 @@
 import numpy as np
 
 from headrace.autoscaler.history import History
-from headrace.autoscaler.lengths import LengthLaw
+from headrace.autoscaler.lengths import LengthLaw, moments_held
 from headrace.autoscaler.prompts import PromptLaw
 
 
@@ -23,14 +23,13 @@ def reprice(history: History, prompts: PromptLaw, old: LengthLaw, new: LengthLaw
 
 
 def _price(prompts: PromptLaw, law: LengthLaw) -> tuple[float, float, float]:
-    """Expected output tokens, KV tokens and their squares over all steps, of the mix; columns of History."""
+    """Expected output tokens, KV tokens held and their squares, of the mix: the last columns of History."""
     output = kv = kv_sq = 0.0
-    for count, tokens, mean, square, cube in zip(
-        prompts.count, prompts.tokens, law.mean, law.square, law.cube, strict=True
-    ):
+    moments = zip(law.mean, law.square, law.cube, strict=True)
+    for count, tokens, (mean, square, cube) in zip(prompts.count, prompts.tokens, moments, strict=True):
         if count > 0.0:
-            size = tokens / count
+            held, held_sq = moments_held(tokens / count, mean, square, cube)
             output += count * mean
-            kv += count * (size * mean + square / 2.0)
-            kv_sq += count * (size * size * mean + size * square + cube / 3.0)
+            kv += count * held
+            kv_sq += count * held_sq
     return output, kv, kv_sq

@@ -9,7 +9,7 @@ from headrace.api.roles import Role
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Need, WhatIf
 from headrace.autoscaler.guards import keep_share
-from headrace.autoscaler.limits import Limits
+from headrace.autoscaler.limits import Limits, MissShares
 from headrace.autoscaler.loads import (
     Demand,
     decode_load,
@@ -45,7 +45,7 @@ class Sizing:
     shed: bool
     model: CapacityModel
     limits: Limits
-    miss_shares: Mapping[Role, float]
+    miss_shares: MissShares
     prefill: PrefillLoad | None = None
     decode: DecodeLoad | None = None
     pools: Mapping[Role, DecodePool] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Sizing:
             attainment = ttft_attainment(self.prefill, n)
             work = self.prefill.work if role is Role.WORKER else 0.0
         if self.decode is not None and role is not Role.PREFILL:
-            z = normal_z(1.0 - self.miss_shares[role])
+            z = normal_z(1.0 - self.miss_shares.decode)
             held = resident(
                 self.decode, self.model, float(n), prefill_work=work, z=z, cap_s=10.0 * self.limits.objective.tpot_s
             )
@@ -72,7 +72,7 @@ class Sizing:
         Fewer replicas take longer steps, so what is resident grows with them: load x N / (N - 1), and the KV with it.
         """
         objective, seen = self.limits.objective, self.what_if(role, n)
-        if seen.ttft_attainment is not None and seen.ttft_attainment < 1.0 - self.miss_shares[role]:
+        if seen.ttft_attainment is not None and seen.ttft_attainment < 1.0 - self.miss_shares.prefill:
             return False
         if seen.tpot_s is None or seen.kv_share is None or self.decode is None:
             return True
@@ -90,53 +90,49 @@ def size(
     entrance = pools.get(Role.PREFILL) or pools.get(Role.WORKER)
     exit_ = pools.get(Role.DECODE) or pools.get(Role.WORKER)
     leads = {role: startup_s(memory.role(role), limits.startup_prior_s) + limits.tick_s for role in pools}
-    has_state = any(pod.state is not None for pool in pools.values() for pod in pool.serving)
     found = demand(
         memory,
         now=signals.at,
         unseen_factor=_unseen_factor(entrance),
-        engine_state=has_state,
+        engine_state=any(pod.state is not None for pool in pools.values() for pod in pool.serving),
         lookback_s=limits.lookback_s(max(leads.values())),
     )
-    shares = limits.miss_shares({role: pool.current for role, pool in pools.items()})
+    may = limits.miss_shares({role: pool.current for role, pool in pools.items()})
     load_p = load_d = None
     needs: dict[Role, tuple[Need, ...]] = dict.fromkeys(pools, ())
     if entrance is not None:
-        bound = is_decode_bound(pools)
         waiting = float(signals.gateway.queued_requests) if signals.gateway else 0.0
+        bound, lead_s = is_decode_bound(pools), leads[entrance.role]
         load_p = prefill_load(
-            found,
-            entrance,
-            memory,
-            model,
-            limits,
-            leads[entrance.role],
-            waiting,
-            shares[entrance.role],
-            decode_bound=bound,
-        )
+            found, entrance, memory, model, limits, lead_s, waiting, may.prefill, decode_bound=bound
+        )  # fmt: skip
         factor = model.headroom(model.prefill_valid) * math.exp(memory.feedback.prefill)
-        needs[entrance.role] = prefill_needs(load_p, shares[entrance.role], factor, limits.headroom)
+        needs[entrance.role] = prefill_needs(load_p, may.prefill, factor, limits.headroom)
     if exit_ is not None:
-        # What the look-back held is over time, and is most when prefill was late: taken at the whole miss share.
-        load_d = _decode_load(found, exit_, memory, model, limits.objective.miss_share)
-        capacity = _pool(exit_, model, memory)
         work = load_p.work if load_p is not None and exit_.role is Role.WORKER else 0.0
-        scale = model.headroom(model.decode_valid) * limits.headroom * math.exp(memory.feedback.decode)
-        needs[exit_.role] += decode_needs(
-            load_d, model, capacity, limits.objective, shares[exit_.role], prefill_work=work, scale=scale
-        )
+        load_d, found_d = _decode(found, exit_, memory, model, limits, may.decode, work)
+        needs[exit_.role] += found_d
     return Sizing(
         needs=needs,
         inputs=_inputs(found, load_p, load_d, pools, model, leads, memory.feedback),
         shed=load_p is not None and entrance is not None and shed_hint(load_p, len(entrance.serving), limits.objective),
         model=model,
         limits=limits,
-        miss_shares=shares,
+        miss_shares=may,
         prefill=load_p,
         decode=load_d,
         pools={role: _pool(pool, model, memory) for role, pool in pools.items()},
     )
+
+
+def _decode(  # noqa: PLR0917 - a pure sum of its inputs
+    found: Demand, pool: Observed, memory: Memory, model: CapacityModel, limits: Limits, may_miss: float, work: float
+) -> tuple[DecodeLoad, tuple[Need, ...]]:
+    # What the look-back held is over time, and is most when prefill was late: taken at the whole miss share.
+    load = _decode_load(found, pool, memory, model, limits.objective.miss_share)
+    scale = model.headroom(model.decode_valid) * limits.headroom * math.exp(memory.feedback.decode)
+    capacity = _pool(pool, model, memory)
+    return load, decode_needs(load, model, capacity, limits.objective, may_miss, prefill_work=work, scale=scale)
 
 
 def _decode_load(found: Demand, pool: Observed, memory: Memory, model: CapacityModel, miss_share: float) -> DecodeLoad:
@@ -182,6 +178,9 @@ def _inputs(  # noqa: PLR0917 - the record shows all that sizing saw
         "feedback_prefill": math.exp(feedback.prefill),
         "feedback_decode": math.exp(feedback.decode),
     }
+    if feedback.answers > 0.0:
+        inputs["ttft_missed_share"] = feedback.ttft_missed / feedback.answers
+        inputs["tpot_missed_share"] = feedback.tpot_missed / feedback.answers
     for role, pool in pools.items():
         inputs[f"{role}_running"] = pool.running
         inputs[f"{role}_kv_tokens"] = pool.kv_tokens

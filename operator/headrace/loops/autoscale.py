@@ -17,7 +17,7 @@ from headrace.api.roles import Role
 from headrace.api.v1alpha1 import InferenceService
 from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Decision, SignalHealth
-from headrace.autoscaler.limits import Limits
+from headrace.autoscaler.limits import UNBOUNDED_STARTS, Limits
 from headrace.autoscaler.memory import Memory, initial_memory
 from headrace.autoscaler.plan import plan
 from headrace.autoscaler.record import to_record
@@ -45,7 +45,6 @@ from headrace.settings import Settings
 log = structlog.get_logger(__name__)
 
 GATEWAY = "gateway"
-UNBOUNDED_STARTS = 1000  # max_starting 0 in the settings: more than any pool has
 CAPACITY_S = 60.0  # capacity figures alone reach the status once a minute
 
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 
 from headrace.api.roles import Role
-from headrace.autoscaler.feedback import LEAST, MOST, MayMiss, Outcome, learn, outcome
-from headrace.autoscaler.limits import Objective
+from headrace.autoscaler.feedback import LEAST, MOST, Outcome, learn, outcome
+from headrace.autoscaler.limits import MissShares, Objective
 from headrace.autoscaler.memory import Feedback, PodMemory
 from headrace.autoscaler.signals import EngineState, FinishedRequest, PodPhase, PodSample
 
 OBJECTIVE = Objective(ttft_s=1.0, tpot_s=0.05, ttft_per_1k_prompt_s=0.5)
 NONE = Feedback()
-MAY = MayMiss(prefill=0.04, decode=0.01)
+MAY = MissShares(prefill=0.04, decode=0.01)
 
 
 def pod(finished: tuple[FinishedRequest, ...], total: int, name: str = "decode-1") -> PodSample:
@@ -98,6 +98,12 @@ def test_the_loop_stays_within_its_bounds() -> None:
 
 def test_a_few_answers_conclude_nothing() -> None:
     assert learn(Feedback(), Outcome(5, 5, 5), MAY, 5.0, decode_bound=False).prefill == 0.0
+
+
+def test_answers_before_any_time_has_passed_conclude_nothing() -> None:
+    found = learn(Feedback(), Outcome(100, 100, 100), MAY, 0.0, decode_bound=False)
+    assert (found.prefill, found.answers) == (0.0, 100.0)
+    assert learn(found, Outcome(100, 100, 100), MAY, -5.0, decode_bound=False).prefill == 0.0
 
 
 def test_no_answers_and_no_time_are_no_error() -> None:

@@ -39,20 +39,20 @@ def sizing_of(percentile: float) -> Sizing:
 
 def test_the_misses_of_both_roles_together_are_what_the_objective_allows() -> None:
     limits = Limits(Objective(percentile=95.0), ROLES)
-    assert limits.miss_shares({Role.PREFILL: 12, Role.DECODE: 3}) == pytest.approx(
-        {Role.PREFILL: 0.04, Role.DECODE: 0.01}
-    )
-    assert sum(limits.miss_shares({}).values()) == pytest.approx(0.05)
+    shares = limits.miss_shares({Role.PREFILL: 12, Role.DECODE: 3})
+    assert (shares.prefill, shares.decode) == pytest.approx((0.04, 0.01))
+    even = limits.miss_shares({})
+    assert (even.prefill, even.decode) == pytest.approx((0.025, 0.025))
 
 
 def test_the_cheaper_role_keeps_a_tenth_of_the_misses() -> None:
     shares = Limits(Objective(percentile=95.0), ROLES).miss_shares({Role.PREFILL: 100, Role.DECODE: 1})
-    assert shares == pytest.approx({Role.PREFILL: 0.045, Role.DECODE: 0.005})
+    assert (shares.prefill, shares.decode) == pytest.approx((0.045, 0.005))
 
 
 def test_an_aggregated_pool_has_half_for_each_objective() -> None:
     shares = Limits(Objective(percentile=95.0), {Role.WORKER: RoleLimits(1, 8)}).miss_shares({Role.WORKER: 4})
-    assert shares == pytest.approx({Role.WORKER: 0.025})
+    assert (shares.prefill, shares.decode) == pytest.approx((0.025, 0.025))
 
 
 def test_decode_is_sized_and_told_at_the_quantile_that_is_left_to_it() -> None:
