@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,7 @@ from headrace.simulator.cell import Cell, headrace, mean_load, run_cell
 from headrace.simulator.load import scale, window
 from headrace.simulator.observe import MetricFaults
 from headrace.simulator.policy import Policy
-from headrace.simulator.profiles import PROFILES, profile, with_accelerator
+from headrace.simulator.profiles import PROFILES, FleetProfile, profile, with_accelerator
 from headrace.simulator.request import Arrival
 from headrace.simulator.results import RunResult, Slo
 from headrace.simulator.static_policy import StaticPolicy
@@ -72,56 +73,82 @@ def run(  # noqa: PLR0917 - one parameter an option
     plot: Annotated[Path | None, typer.Option(help="Write a picture (PNG, SVG); with several traces one each.")] = None,
 ) -> None:
     """Run traces through a fleet that a policy sizes."""
-    try:
-        fleet = profile(profile_name)
-        fleet = with_accelerator(fleet, accelerator) if accelerator else fleet
-        fleet.roles(topology)
-    except (LookupError, ValueError, UnknownAccelerator) as error:
-        raise typer.BadParameter(str(error)) from error
     cell = Cell(
-        fleet, topology, delay, delay_cv, start_failure=start_failure,
+        _fleet(profile_name, accelerator, topology), topology, delay, delay_cv, start_failure=start_failure,
         faults=MetricFaults(lag, loss), minimum=minimum, maximum=maximum, seed=seed,
     )  # fmt: skip
     slo = Slo(slo_ttft, slo_tpot, slo_ttft_per_1k / 1000.0)
-    files = sorted(trace.glob("*.parquet")) if trace.is_dir() else [trace]
-    if not files:
-        raise typer.BadParameter(f"--trace {trace}: no .parquet file in it")
-    summaries: list[dict[str, Any]] = []
-    for path in files:
-        try:
-            span = max(trace_span_s(path) + 1.0 - start * 60.0, 1.0)  # the last request counts
-        except UnreadableTrace as error:
-            raise typer.BadParameter(str(error)) from error
-        horizon = min(span, minutes * 60.0) if minutes else span
-        made, initial = _policy(policy, cell, slo, percentile, headroom, path, (start * 60.0, horizon, load, seed))
-        result, wall_s = _simulate(path, cell, made, initial, (start * 60.0, horizon, load, seed))
-        summary = {"trace": path.stem, "profile": fleet.name, "topology": topology, "delay_s": delay, "scale": load,
-                   "seed": seed, "initial": {role.value: n for role, n in initial.items()}, "wall_s": wall_s,
-                   "requests_per_minute": result.arrived / wall_s * 60.0, **result.summary(slo)}  # fmt: skip
-        summaries.append(summary | {"series": result.series})
-        if plot is not None:
-            target = plot if len(files) == 1 else plot.with_name(f"{plot.stem}-{path.stem}{plot.suffix}")
-            draw(result, slo, path.stem, target)
+    asked = _Asked(cell, policy, slo, percentile, headroom, load, start * 60.0, minutes * 60.0 if minutes else None)
+    summaries = [_run_trace(path, asked, picture) for path, picture in _files(trace, plot)]
     _show(summaries)
     if json_path is not None:
         json_path.write_text(json.dumps({"rows": summaries}, indent=1), encoding="utf-8")
 
 
-Window = tuple[float, float, float, int]  # start, length, load factor, seed
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The options that hold for every trace."""
+
+    cell: Cell
+    policy: str  # headrace or static:...
+    slo: Slo
+    percentile: float
+    headroom: float
+    load: float  # factor
+    start_s: float  # of the trace, left out
+    most_s: float | None  # of the trace, simulated; None: all of it
 
 
-def _load(path: Path, part: Window) -> Iterator[Arrival]:
-    start_s, horizon_s, factor, seed = part
-    return scale(window(read_trace(path), start_s, horizon_s), factor, np.random.default_rng((seed, 2)))
+def _fleet(name: str, accelerator: str | None, topology: str) -> FleetProfile:
+    try:
+        fleet = profile(name)
+        fleet = with_accelerator(fleet, accelerator) if accelerator else fleet
+        fleet.roles(topology)
+    except (LookupError, ValueError, UnknownAccelerator) as error:
+        raise typer.BadParameter(str(error)) from error
+    return fleet
 
 
-def _policy(  # noqa: PLR0917 - hands the options on
-    name: str, cell: Cell, slo: Slo, percentile: float, headroom: float, path: Path, part: Window
-) -> tuple[Policy, dict[Role, int]]:
+def _files(trace: Path, plot: Path | None) -> list[tuple[Path, Path | None]]:
+    """Each trace with the place of its picture, if one is wanted."""
+    files = sorted(trace.glob("*.parquet")) if trace.is_dir() else [trace]
+    if not files:
+        raise typer.BadParameter(f"--trace {trace}: no .parquet file in it")
+    if plot is None or len(files) == 1:
+        return [(path, plot) for path in files]
+    return [(path, plot.with_name(f"{plot.stem}-{path.stem}{plot.suffix}")) for path in files]
+
+
+def _run_trace(path: Path, asked: _Asked, picture: Path | None) -> dict[str, Any]:
+    """The row of one trace in the results."""
+    try:
+        span_s = max(trace_span_s(path) + 1.0 - asked.start_s, 1.0)  # the last request counts
+    except UnreadableTrace as error:
+        raise typer.BadParameter(str(error)) from error
+    horizon_s = min(span_s, asked.most_s) if asked.most_s else span_s
+    cell, slo = asked.cell, asked.slo
+    policy, initial = _policy(path, asked, horizon_s)
+    result, wall_s = _simulate(path, asked, policy, initial, horizon_s)
+    if picture is not None:
+        draw(result, slo, path.stem, picture)
+    return {"trace": path.stem, "profile": cell.profile.name, "topology": cell.topology, "delay_s": cell.delay_s,
+            "scale": asked.load, "seed": cell.seed, "initial": {role.value: n for role, n in initial.items()},
+            "wall_s": wall_s, "requests_per_minute": result.arrived / wall_s * 60.0, **result.summary(slo),
+            "series": result.series}  # fmt: skip
+
+
+def _load(path: Path, asked: _Asked, horizon_s: float) -> Iterator[Arrival]:
+    part = window(read_trace(path), asked.start_s, horizon_s)
+    return scale(part, asked.load, np.random.default_rng((asked.cell.seed, 2)))
+
+
+def _policy(path: Path, asked: _Asked, horizon_s: float) -> tuple[Policy, dict[Role, int]]:
+    """The policy, and the replicas that it begins with."""
+    cell, name = asked.cell, asked.policy
     roles = cell.profile.roles(cell.topology)
     if name == "headrace":
-        initial = mean_load(cell.profile, cell.topology, _load(path, part), part[1])
-        return headrace(cell, slo, percentile, headroom=headroom), initial
+        initial = mean_load(cell.profile, cell.topology, _load(path, asked, horizon_s), horizon_s)
+        return headrace(cell, asked.slo, asked.percentile, headroom=asked.headroom), initial
     counts = name.removeprefix("static:").split(",")
     if not name.startswith("static:") or len(counts) != len(roles) or not all(count.isdigit() for count in counts):
         wanted = ",".join(role.value.upper() for role in roles)
@@ -131,17 +158,16 @@ def _policy(  # noqa: PLR0917 - hands the options on
 
 
 def _simulate(
-    path: Path, cell: Cell, policy: Policy, initial: dict[Role, int], part: Window
+    path: Path, asked: _Asked, policy: Policy, initial: dict[Role, int], horizon_s: float
 ) -> tuple[RunResult, float]:
-    horizon_s = part[1]
-    began = time.perf_counter()
+    clock = time.perf_counter
+    began = clock()
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(path.stem, total=horizon_s)
         reached: Reached = lambda t: bar.update(task, completed=t)  # noqa: E731 - typed as the simulator's callback
-        result = run_cell(
-            cell, policy, _load(path, part), horizon_s, initial, clock=time.perf_counter, progress=reached
-        )
-    return result, time.perf_counter() - began
+        load = _load(path, asked, horizon_s)
+        result = run_cell(asked.cell, policy, load, horizon_s, initial, clock=clock, progress=reached)
+    return result, clock() - began
 
 
 def _show(summaries: list[dict[str, Any]]) -> None:
