@@ -7,7 +7,7 @@ objective's share, whatever the model gets wrong.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from headrace.autoscaler.limits import MissShares, Objective
@@ -15,11 +15,12 @@ from headrace.autoscaler.memory import Feedback, PodMemory
 from headrace.autoscaler.signals import PodSample
 
 REPAY_S = 12000.0  # seconds at twice the misses allowed that raise the needs by a factor of e
-MOST = 0.25  # logarithm of the largest factor, 1.28: a model a quarter too hopeful; what is worse has another cause
+MOST = 0.5  # logarithm of the largest factor, 1.65: bursts that no start is in time for ask for so much standing by
 LEAST = 0.0  # the model alone is never undercut: what it would save is lost again when the load turns
 RATE_S = 600.0  # memory of the rate of answers that the misses are weighed with, and of the shares
 LOOKED_AT = 16  # answers of an engine and tick: ten engines tell a minute's share to 1 %, in little time
 LEAST_ANSWERS = 20.0  # in the memory of the rate before anything is concluded
+HELPS_SHARE = 0.2  # of what a role may miss: one that misses less has next to nothing to make good with
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,14 @@ class Outcome:
     tpot_missed: float = 0.0
 
 
-def outcome(pods: Iterable[PodSample], known: Mapping[str, PodMemory], objective: Objective) -> Outcome:
-    """Sum over engines that answer. Answers that are not in the list, or not looked at, count like those that are."""
+def outcome(
+    pods: Iterable[PodSample], known: Mapping[str, PodMemory], objective: Objective, alone_s: Callable[[float], float]
+) -> Outcome:
+    """Sum over engines that answer. Answers that are not in the list, or not looked at, count like those that are.
+
+    A prompt that takes longer than its objective alone (`alone_s` of its tokens) is late with any number of replicas:
+    it is no reason for more of them.
+    """
     answers = ttft = tpot = 0.0
     for pod in pods:
         old, state = known.get(pod.pod), pod.state
@@ -45,7 +52,11 @@ def outcome(pods: Iterable[PodSample], known: Mapping[str, PodMemory], objective
             continue
         weight = new / len(seen)
         answers += new
-        ttft += weight * sum(r.ttft_s > objective.ttft_for(r.prompt_tokens) for r in seen if r.ttft_s is not None)
+        ttft += weight * sum(
+            r.ttft_s > objective.ttft_for(r.prompt_tokens) >= alone_s(r.prompt_tokens)
+            for r in seen
+            if r.ttft_s is not None
+        )
         tpot += weight * sum(r.tpot_s > objective.tpot_s for r in seen if r.tpot_s is not None)
     return Outcome(answers, ttft, tpot)
 
@@ -54,7 +65,8 @@ def learn(old: Feedback, found: Outcome, may: MissShares, elapsed_s: float, *, d
     """The loop after `elapsed_s`. TTFT missed because decode had no place is decode's.
 
     600 answers in 10 s at a rate of 60 a second, 90 of them late, 4 % allowed: the integral of prefill grows by
-    (90 / 0.04 - 600) / 60 / 12,000 = 0.0023, the needs by 0.2 %.
+    (90 / 0.04 - 600) / 60 / 12,000 = 0.0023, the needs by 0.2 %. What both miss together is made good by each role
+    that misses anything itself: of 5 % allowed in all, decode then grows by (90 / 0.05 - 600) / 60 / 12,000 = 0.0017.
     """
     elapsed_s = max(elapsed_s, 0.0)  # a clock that was set back
     keep = math.exp(-elapsed_s / RATE_S)
@@ -67,11 +79,13 @@ def learn(old: Feedback, found: Outcome, may: MissShares, elapsed_s: float, *, d
     per_s = answers / seconds
     late, slow = found.ttft_missed, found.tpot_missed
     prefill_missed, decode_missed = (0.0, late + slow) if decode_bound else (late, slow)
-    return replace(
-        new,
-        prefill=_step(old.prefill, prefill_missed / may.prefill - found.answers, per_s),
-        decode=_step(old.decode, decode_missed / may.decode - found.answers, per_s),
-    )
+    prefill, decode = prefill_missed / may.prefill - found.answers, decode_missed / may.decode - found.answers
+    both = (late + slow) / (may.prefill + may.decode) - found.answers
+    if ttft > HELPS_SHARE * may.prefill * answers and not decode_bound:
+        prefill = max(prefill, both)
+    if tpot > HELPS_SHARE * may.decode * answers:
+        decode = max(decode, both)
+    return replace(new, prefill=_step(old.prefill, prefill, per_s), decode=_step(old.decode, decode, per_s))
 
 
 def _step(integral: float, excess: float, per_s: float) -> float:

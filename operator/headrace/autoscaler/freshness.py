@@ -35,13 +35,19 @@ def freshness(pod: PodSample, now: float, limits: Limits) -> Freshness:
     return Freshness.FRESH if max(age_s, pod.load.lag_s) <= limits.fresh_s else Freshness.STALE
 
 
+def is_new(pod: PodSample, now: float, limits: Limits) -> bool:
+    """Ready for so short that no sample can be expected yet: it took nothing from its peers, and is not missing."""
+    return pod.sampled_at is None and pod.ready_at is not None and now - pod.ready_at <= limits.fresh_s
+
+
 def health(signals: Signals, limits: Limits, now: float) -> SignalHealth:
     """Whether the serving pods' samples can carry a decision: the reason that matters most, and all there is to say."""
     by_state = _by_state(signals, limits, now)
     fresh, stale, missing = (by_state[state] for state in Freshness)
     total = len(fresh) + len(stale) + len(missing)
     if not total:
-        return SignalHealth(True, "NoEngines", "no pod serves yet, so nothing is expected to answer", 0, 0, 0)
+        said = "no pod has served for long enough to be read, so nothing is expected to answer"
+        return SignalHealth(True, "NoEngines", said, 0, 0, 0)
     findings = [*_silent(stale, missing, now, limits), *_noteworthy(fresh, stale)]
     reason, healthy = (findings[0].reason, findings[0].healthy) if findings else ("Fresh", True)
     counts = f"{len(fresh)} of {total} serving pods fresh, {len(stale)} stale, {len(missing)} missing"
@@ -97,7 +103,7 @@ def _noteworthy(fresh: Sequence[PodSample], stale: Sequence[PodSample]) -> Itera
 def _by_state(signals: Signals, limits: Limits, now: float) -> dict[Freshness, list[PodSample]]:
     found: dict[Freshness, list[PodSample]] = {state: [] for state in Freshness}
     for pod in signals.pods:
-        if pod.phase is PodPhase.SERVING:
+        if pod.phase is PodPhase.SERVING and not is_new(pod, now, limits):
             found[freshness(pod, now, limits)].append(pod)
     return found
 

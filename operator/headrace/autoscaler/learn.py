@@ -58,7 +58,7 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
     horizon_s = limits.tick_s + max(startup_s(memory.role(role), limits.startup_prior_s) for role in pools)
     forecast = observe_forecast(memory.forecast, history, horizon_s, 1.0 - 2.0 * limits.objective.miss_share)
     decode, prefill = _intervals(fresh, memory.pods, shape)
-    parked = _parked(pools, shape, model, limits)
+    parked = _parked(pools, shape, limits)
     roles = {
         role: _hold(
             _starts(memory.role(role), live, role, memory.pods), pool, shape.prompt_tokens, parked, now - longest, now
@@ -70,7 +70,7 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
     pods = {pod.pod: remember(pod, old, until.get(pod.pod, old.arrivals_until)) for pod, old in olds}
     memory = replace(
         memory,
-        feedback=_feedback(fresh, pools, limits, memory, now),
+        feedback=_feedback(fresh, pools, model, limits, memory, now),
         pods=pods,
         roles=roles,
         history=history,
@@ -81,11 +81,13 @@ def learn(  # noqa: PLR0917 - what a tick teaches comes from all of a tick
     return memory, calibrate(model, decode, prefill)
 
 
-def _feedback(
-    fresh: list[PodSample], pools: Mapping[Role, Observed], limits: Limits, memory: Memory, now: float
-) -> Feedback:
+def _feedback(  # noqa: PLR0917 - what clients got, who served them, and what they may get
+    fresh: list[PodSample], pools: Mapping[Role, Observed], model: CapacityModel,
+    limits: Limits, memory: Memory, now: float,
+) -> Feedback:  # fmt: skip
     """What the clients of the answers since the last tick got."""
-    found = outcome([pod for pod in fresh if pod.role in EXITS], memory.pods, limits.objective)
+    exits = [pod for pod in fresh if pod.role in EXITS]
+    found = outcome(exits, memory.pods, limits.objective, lambda tokens: model.alone_s(tokens, tokens / 2.0))
     may = limits.miss_shares({role: pool.current for role, pool in pools.items()})
     elapsed_s = now - memory.at if memory.at else 0.0
     return learn_feedback(memory.feedback, found, may, elapsed_s, decode_bound=is_decode_bound(pools))
@@ -129,17 +131,18 @@ def _intervals(
     return decode, prefill
 
 
-def _parked(pools: Mapping[Role, Observed], shape: Rates, model: CapacityModel, limits: Limits) -> float:
+def _parked(pools: Mapping[Role, Observed], shape: Rates, limits: Limits) -> float:
     """KV tokens that decode holds for prompts which prefill is too slow for: prefill's shortage, not decode's.
 
-    A place is taken before the prompt is computed. What prefill cannot compute within the objective parks there.
+    A place is taken before the prompt is computed. 40 requests have one and do not run yet; at 10 a second and an
+    objective of 2 s 20 of them are on their way: the KV of the other 20 is parked.
     """
-    entrance = pools.get(Role.PREFILL)
-    if entrance is None:
+    exit_ = pools.get(Role.DECODE)
+    if exit_ is None:
         return 0.0
-    in_time = len(entrance.serving) * limits.objective.ttft_for(shape.prompt_tokens)
-    late = entrance.queued_tokens - in_time / model.token_price_s(shape.mean_context)
-    return max(late, 0.0) * shape.prompt_tokens / max(shape.request_tokens, 1.0)
+    placed = exit_.prealloc_requests - exit_.waiting_places
+    on_their_way = shape.count * limits.objective.ttft_for(shape.prompt_tokens)
+    return max(placed - on_their_way, 0.0) * shape.prompt_tokens
 
 
 def _hold(  # noqa: PLR0917 - one sample with its time and what to leave out of it
@@ -149,8 +152,8 @@ def _hold(  # noqa: PLR0917 - one sample with its time and what to leave out of 
     if pool.kv_capacity_tokens is None:
         return memory
     kept = tuple(sample for sample in memory.held if sample[0] > since)[-HELD_KEPT:]
-    held = pool.held_kv + pool.waiting_kv(prompt_tokens)
-    return replace(memory, held=(*kept, (now, max(held - parked, 0.0) if pool.role is Role.DECODE else held)))
+    held = max(pool.held_kv - parked, 0.0) if pool.role is Role.DECODE else pool.held_kv
+    return replace(memory, held=(*kept, (now, held + pool.waiting_kv(prompt_tokens))))
 
 
 def _lengths(pods: list[PodSample], law: LengthLaw, step_s: float, now: float) -> LengthLaw:

@@ -7,7 +7,7 @@ from operator import attrgetter, sub
 from headrace.api.roles import Role
 from headrace.autoscaler.calibration import DecodeInterval, PrefillInterval
 from headrace.autoscaler.capacity import CapacityModel
-from headrace.autoscaler.freshness import Freshness, freshness, median
+from headrace.autoscaler.freshness import Freshness, freshness, is_new, median
 from headrace.autoscaler.limits import Limits
 from headrace.autoscaler.memory import Memory, PodMemory
 from headrace.autoscaler.signals import EngineLoad, PodPhase, PodSample, Signals
@@ -27,7 +27,7 @@ class Observed:
     serving: tuple[PodSample, ...]
     starting: tuple[PodSample, ...]
     draining: tuple[PodSample, ...]
-    unseen: int  # serving pods whose sample is missing
+    unseen: int  # serving pods whose sample is missing; one that has just become Ready is none
     stale: int
     current: int  # replicas that are meant to stay: serving, starting, and ordered but not visible yet
     floor: int
@@ -67,7 +67,8 @@ def observe(  # noqa: PLR0917 - one role of one tick
     leaving = [
         pod.load for pod in draining if pod.load is not None and freshness(pod, now, limits) is not Freshness.MISSING
     ]
-    unseen = len(serving) - len(loads)
+    new = sum(is_new(pod, now, limits) for pod in serving)
+    unseen = len(serving) - new - len(loads)
     pool = signals.pools.get(role)
     staying = len(serving) + len(starting)
     # Not the pods that exist: a rollout has some beyond the number, and they are not there to stay.

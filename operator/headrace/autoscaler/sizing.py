@@ -148,10 +148,10 @@ def _pool(pool: Observed, model: CapacityModel, memory: Memory) -> DecodePool:
 
 
 def _unseen_factor(entrance: Observed | None) -> float:
-    if entrance is None or not entrance.serving or not entrance.unseen:
+    if entrance is None or not entrance.unseen:
         return 1.0
-    seen = len(entrance.serving) - entrance.unseen
-    return len(entrance.serving) / seen if seen else 1.0
+    seen = len(entrance.queues)
+    return (seen + entrance.unseen) / seen if seen else 1.0
 
 
 def _inputs(  # noqa: PLR0917 - the record shows all that sizing saw

@@ -16,6 +16,11 @@ NONE = Feedback()
 MAY = MissShares(prefill=0.04, decode=0.01)
 
 
+def at_once(_tokens: float) -> float:
+    """Seconds that a prompt takes alone."""
+    return 0.0
+
+
 def pod(finished: tuple[FinishedRequest, ...], total: int, name: str = "decode-1") -> PodSample:
     state = EngineState(at=10.0, started_at=0.0, queued_tokens=0, finished=finished, finished_total=total)
     return PodSample(name, Role.DECODE, PodPhase.SERVING, 0.0, 0.0, 10.0, state=state)
@@ -27,17 +32,23 @@ def answer(ttft_s: float | None, tpot_s: float | None = 0.01, prompt: int = 100)
 
 def test_only_answers_since_the_last_read_count() -> None:
     finished = (answer(9.0), answer(9.0), answer(0.1), answer(9.0))
-    found = outcome([pod(finished, 100)], {"decode-1": PodMemory(finished=98)}, OBJECTIVE)
+    found = outcome([pod(finished, 100)], {"decode-1": PodMemory(finished=98)}, OBJECTIVE, at_once)
     assert found == Outcome(answers=2, ttft_missed=1, tpot_missed=0)
 
 
 def test_a_long_prompt_has_the_longer_objective() -> None:
     finished = (answer(2.0, prompt=8000), answer(2.0, prompt=100))
-    assert outcome([pod(finished, 2)], {"decode-1": PodMemory(finished=0)}, OBJECTIVE).ttft_missed == 1
+    assert outcome([pod(finished, 2)], {"decode-1": PodMemory(finished=0)}, OBJECTIVE, at_once).ttft_missed == 1
+
+
+def test_a_prompt_that_is_late_alone_asks_for_no_replica() -> None:
+    finished = (answer(9.0, prompt=8000), answer(9.0, prompt=100))
+    found = outcome([pod(finished, 2)], {"decode-1": PodMemory(finished=0)}, OBJECTIVE, lambda tokens: tokens / 1000.0)
+    assert found.ttft_missed == 1  # 8,000 tokens take 8 s alone and have 4
 
 
 def test_answers_beyond_the_engines_list_count_like_those_in_it() -> None:
-    found = outcome([pod((answer(9.0), answer(0.1)), 10)], {"decode-1": PodMemory(finished=0)}, OBJECTIVE)
+    found = outcome([pod((answer(9.0), answer(0.1)), 10)], {"decode-1": PodMemory(finished=0)}, OBJECTIVE, at_once)
     assert found == Outcome(answers=10, ttft_missed=5, tpot_missed=0)
 
 
@@ -52,7 +63,7 @@ def test_answers_beyond_the_engines_list_count_like_those_in_it() -> None:
     ],
 )
 def test_what_is_not_known_is_no_answer_and_no_miss(sample: PodSample, known: dict[str, PodMemory]) -> None:
-    assert outcome([sample], known, OBJECTIVE) == Outcome()
+    assert outcome([sample], known, OBJECTIVE, at_once) == Outcome()
 
 
 def after(shares: tuple[float, float], seconds: float, begin: Feedback = NONE, *, bound: bool = False) -> Feedback:
@@ -70,6 +81,16 @@ def test_late_first_tokens_raise_prefill_and_slow_tokens_raise_decode() -> None:
     assert late.decode == 0.0
     assert slow.decode > 0.1
     assert slow.prefill == 0.0
+
+
+def test_a_role_that_misses_little_helps_to_make_good_what_the_other_missed() -> None:
+    alone, together = after((0.0, 0.005), 600), after((0.2, 0.005), 600)
+    assert alone.decode == 0.0  # half of what it may
+    assert together.decode > 0.1
+
+
+def test_a_role_that_misses_nothing_has_nothing_to_make_good_with() -> None:
+    assert after((0.2, 0.001), 600).decode == 0.0
 
 
 def test_late_first_tokens_are_decodes_where_decode_has_no_place() -> None:

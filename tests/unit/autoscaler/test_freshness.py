@@ -58,7 +58,7 @@ def test_a_sample_is_as_fresh_as_its_read_and_its_figures(case: str) -> None:
 # pods -> healthy, reason, what the message says
 HEALTH = {
     "all is well": ([pod("a"), pod("b")], True, "Fresh", "2 of 2 serving pods fresh"),
-    "nobody serves": ([], True, "NoEngines", "no pod serves yet"),
+    "nobody serves": ([], True, "NoEngines", "no pod has served"),
     "one is silent": ([pod("a"), pod("b", None)], False, "PodsSilent", "pod b can't be read"),
     "silent counts more than stale": ([pod("a", 45.0), pod("b", 90.0)], False, "PodsSilent", "pod a last answered"),
     "one is stale": ([pod("a"), pod("b", 45.0)], False, "Stale", "pod b last answered 45 s ago"),
@@ -119,6 +119,28 @@ def test_routing_skew_adds_no_replicas() -> None:
         targets.append(decision.roles[Role.WORKER].target)
     assert decision.health.reason == "RoutingSkew"
     assert targets[0] == targets[1]
+
+
+def just_ready(name: str, age_s: float = 5.0) -> PodSample:
+    return replace(pod(name, None), ready_at=NOW - age_s)
+
+
+def test_a_pod_that_has_just_become_ready_is_not_missing() -> None:
+    assert health(signals(pod("a"), just_ready("b")), LIMITS, NOW).reason == "Fresh"
+    assert health(signals(just_ready("b")), LIMITS, NOW).reason == "NoEngines"
+    assert health(signals(pod("a"), just_ready("b", 31.0)), LIMITS, NOW).reason == "PodsSilent"
+    went = replace(pod("b", 90.0), ready_at=NOW - 5.0)  # read before: it was away and should be back
+    assert health(signals(pod("a"), went), LIMITS, NOW).reason == "PodsSilent"
+
+
+def test_a_pod_that_has_just_become_ready_brings_no_load_of_its_own() -> None:
+    busy = replace(pod("a"), state=replace(STATE, queued_tokens=5000))
+    alone, with_new, with_silent = look(busy), look(busy, just_ready("b")), look(busy, pod("b", None))
+    assert (with_new.unseen, with_silent.unseen) == (0, 1)
+    assert with_new.queued_tokens == alone.queued_tokens
+    assert with_new.running == alone.running
+    assert with_silent.queued_tokens == 2 * alone.queued_tokens
+    assert len(with_new.serving) == 2
 
 
 def look(*pods: PodSample) -> Observed:
