@@ -37,8 +37,12 @@ _POLICIES = {
     GatewayPolicy.LEAST_LOAD: "least_load",
     GatewayPolicy.RANDOM: "random",
 }
-# The KV of a request comes to whichever decode engine is picked, so there is no cache to be aware of: spread evenly.
-_DECODE_POLICY = "round_robin"
+# The KV of a request comes to whichever decode engine is picked, so there is no cache to be aware of: of two at random,
+# the one with fewer requests in flight. Turns would give one that is slow or full as many as one that has just started.
+_DECODE_POLICY, _POWER_OF_TWO_METRIC = "power_of_two", "least_requests"
+# What is in flight at a prefill engine waits there, so a prefix is worth few places in its queue. smg's own 64 and 1.5,
+# which hold four to eight requests above the mean, are for engines that decode as well.
+PREFILL_SPILL_ABSOLUTE, PREFILL_SPILL_RELATIVE = 2, 1.1
 # At its own SIGTERM the gateway finishes the streams that it carries; 180 s is smg's default, 20 s more let it leave.
 _DRAIN_S = 180
 _GRACE_S = _DRAIN_S + 20
@@ -47,8 +51,8 @@ _HEALTH_INTERVAL_S = 10
 # An engine in a long step, or one that shares its cores, answers late; three late answers in a row would take the last
 # engine of a role away from all clients. An engine that is dead is taken out by the kubelet's probe at the same pace.
 _HEALTH_TIMEOUT_S, _HEALTH_FAILURES = 10, 6
-# smg leaves a worker out after 3 s without a token or 2 s without contact, the last one of a role too: clients then get
-# 503. A long prompt, or an engine that starts on the same cores, takes longer than that; a dead one is found by probes.
+# smg leaves a worker out after 3 s without a token or 2 s without contact, the last one of a role too. A long prompt,
+# or an engine that starts on the same cores, takes longer than that; a dead one is found by probes.
 _WEDGE_S, _STALL_S = 60, 15
 # smg leaves a worker with 8 waiting requests or 80 % of its KV out. It takes one all the same where all of the role are
 # left out for load; but one that drains, starts or is dead is not left out for load, and then the last that serves gets
@@ -81,6 +85,9 @@ def command(service: InferenceService) -> list[str]:
     policy = _POLICIES[service.spec.gateway.policy]
     if service.spec.topology is Topology.DISAGGREGATED:
         arguments += ["--pd-disaggregation", "--prefill-policy", policy, "--decode-policy", _DECODE_POLICY]
+        arguments += ["--power-of-two-load-metric", _POWER_OF_TWO_METRIC]
+        arguments += ["--balance-abs-threshold", str(PREFILL_SPILL_ABSOLUTE)]
+        arguments += ["--balance-rel-threshold", str(PREFILL_SPILL_RELATIVE)]
         arguments += ["--prefill-selector", *_engine_selector(service, Role.PREFILL)]
         arguments += ["--decode-selector", *_engine_selector(service, Role.DECODE)]
     else:

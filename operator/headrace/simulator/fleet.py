@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from headrace.api.roles import AGGREGATED_ROLES, DISAGGREGATED_ROLES, Role
+from headrace.desired.gateway import PREFILL_SPILL_ABSOLUTE, PREFILL_SPILL_RELATIVE
 from headrace.simulator.decode_engine import DecodeEngine
 from headrace.simulator.engine import Engine, EngineShape
 from headrace.simulator.observe import MetricFaults, Observer
@@ -15,7 +16,7 @@ from headrace.simulator.prefill_engine import PrefillEngine
 from headrace.simulator.request import Arrival, Live
 from headrace.simulator.results import MissBudget, Progress, Records, RunResult, Series
 from headrace.simulator.routing import Policy as Routing
-from headrace.simulator.routing import Router, Uniform
+from headrace.simulator.routing import Router, Spill, Uniform
 from headrace.simulator.times import EngineTimes
 from headrace.simulator.unified_engine import UnifiedEngine
 
@@ -27,10 +28,11 @@ _ENGINES: Mapping[Role, type[Engine]] = {
     Role.DECODE: DecodeEngine,
     Role.WORKER: UnifiedEngine,
 }
-# The gateway's usual policies: prompts follow their prefix, streams go where the fewest are (decode keeps no prefixes).
+# As the operator sets the gateway up: prompts follow their prefix until a few too many wait there, streams go where
+# fewer are (decode keeps no prefixes).
 _ROUTING: Mapping[Role, Routing] = {
     Role.PREFILL: Routing.CACHE_AWARE,
-    Role.DECODE: Routing.LEAST_LOAD,
+    Role.DECODE: Routing.POWER_OF_TWO,
     Role.WORKER: Routing.CACHE_AWARE,
 }
 
@@ -65,6 +67,11 @@ class FleetSpec:
         raise ValueError(f"bounds: {sorted(self.bounds)} is neither prefill and decode nor worker")
 
 
+def _router(role: Role, spec: FleetSpec, rng: Uniform) -> Router:
+    spill = Spill(PREFILL_SPILL_ABSOLUTE, PREFILL_SPILL_RELATIVE) if role is Role.PREFILL else Spill()
+    return Router(spec.routing.get(role, _ROUTING[role]), rng, spill)
+
+
 class Fleet:
     """One run. Events are (time, serial, call); a call gets its time. Nothing here reads a clock but `clock`."""
 
@@ -88,7 +95,7 @@ class Fleet:
         self.budget: MissBudget | None = None
         self.series = Series()
         self.pools = {role: self._pool(role) for role in spec.roles}
-        self.routers = {role: Router(spec.routing.get(role, _ROUTING[role]), rng) for role in spec.roles}
+        self.routers = {role: _router(role, spec, rng) for role in spec.roles}
         self.held: deque[Live] = deque()  # requests that the gateway holds while no engine serves
         self.live = self.arrived = self.rejected = self.retractions = 0
         self.actions = self.reversals = self.ticks = 0

@@ -1,17 +1,19 @@
 """How a gateway picks the engine for a request: the policies of the SGLang gateway that matter here."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from headrace.simulator.engine import Engine
 from headrace.simulator.request import Live
 
-# The gateway's defaults for cache_aware: follow the cache when it holds more than this share of the prompt ...
+# The gateway's default for cache_aware: follow the cache when it holds more than this share of the prompt ...
 CACHE_THRESHOLD = 0.3
-# ... unless the most loaded worker is ahead of the least loaded by this many requests and by this factor.
-BALANCE_ABSOLUTE = 64
-BALANCE_RELATIVE = 1.5
+# ... unless that engine's load is too far above the mean: by Spill.absolute requests, or by two standard deviations of
+# a Poisson load where that is less, but by no less than four unless `absolute` says so (smg 1.13).
+SWING, SWING_LEAST = 2.0, 4.0
 
 
 class Uniform(Protocol):
@@ -31,14 +33,28 @@ class Policy(StrEnum):
     CACHE_AWARE = "cache_aware"
 
 
+@dataclass(frozen=True, slots=True)
+class Spill:
+    """When cache_aware leaves the engine with the prefix: its load is above the mean by both. smg's own defaults."""
+
+    absolute: float = 64.0  # requests
+    relative: float = 1.5  # times the mean
+
+    def crowded(self, load: float, mean: float) -> bool:
+        """Mean 9, load 16: 7 above, more than min(64, max(4, 2 x 3)) = 6, and above 1.5 x 9 = 13.5: crowded."""
+        margin = min(self.absolute, max(SWING_LEAST, SWING * math.sqrt(mean)))
+        return load > mean + margin and load > self.relative * mean
+
+
 class Router:
     """Picks among the engines that serve. Load is what the gateway itself knows: requests in flight at each."""
 
-    __slots__ = ("policy", "rng", "turn")
+    __slots__ = ("policy", "rng", "spill", "turn")
 
-    def __init__(self, policy: Policy, rng: Uniform) -> None:
+    def __init__(self, policy: Policy, rng: Uniform, spill: Spill) -> None:
         self.policy = policy
         self.rng = rng
+        self.spill = spill
         self.turn = 0
 
     def pick(self, engines: Sequence[Engine], live: Live) -> Engine:
@@ -62,13 +78,14 @@ class Router:
         return a if a.inflight <= b.inflight else b
 
     def _cache_aware(self, engines: Sequence[Engine], live: Live) -> Engine:
-        loads = [engine.inflight for engine in engines]
-        low, high = min(loads), max(loads)
-        if high - low > BALANCE_ABSOLUTE and high > BALANCE_RELATIVE * low:
-            return engines[loads.index(low)]
+        least = min(engines, key=_inflight)
         shares = [engine.cached_share(live.hash_ids, live.isl) for engine in engines]
         best = max(shares)
-        return engines[shares.index(best)] if best > CACHE_THRESHOLD else engines[loads.index(low)]
+        if best <= CACHE_THRESHOLD:
+            return least
+        found = engines[shares.index(best)]
+        mean = sum(engine.inflight for engine in engines) / len(engines)
+        return least if self.spill.crowded(found.inflight, mean) else found
 
 
 def _inflight(engine: Engine) -> int:
