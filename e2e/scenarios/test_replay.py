@@ -1,12 +1,12 @@
 """Decisions taken under load, again from what the cluster's Prometheus scraped: the same but for a tick here and there.
 
-Stand-in engines on an operator that Prometheus scrapes: a quiet minute, a burst that prefill grows for, quiet again.
+Stand-in engines on an operator that Prometheus scrapes: quiet, a burst that prefill grows for, quiet again.
 """
 
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,13 @@ from headrace_cluster import Cluster
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 # The stand-in counts four letters as a token: prompts of some 51 tokens, 8 a second, are two engines' work.
 SLOW = {"image": "headrace/standin:dev", "extraArgs": {"standin-prefill-tokens-per-s": 200.0}}
-QUIET = Phase("quiet", 0.5, 40, 128, 16, poisson=False)
-BURST = Phase("burst", 8.0, 60, 128, 16, poisson=False)
-SETTLED_S = 120  # after the burst: the scale-down window of 20 s, a step at a time, and the drains
+QUIET = Phase("quiet", 0.5, 10, 128, 16, poisson=False)  # five decisions for one engine
+BURST = Phase("burst", 8.0, 120, 128, 16, poisson=False)  # at most: it ends once prefill has grown
+REST = Phase("rest", 0.5, 600, 128, 16, poisson=False)
+GROWN_S = 120  # these engines take 500 times the catalogue's price for a token: that is learnt in about 45 s of queues
+SETTLED_S = 120  # after the burst: a minute of look-back, the scale-down window of 20 s, a step at a time
 TICK_S = 2  # the operator's interval in these scenarios
+SCRAPED_S = 3 * TICK_S  # a decision, and two scrapes of 2 s
 
 
 @pytest.fixture(scope="module")
@@ -50,21 +53,27 @@ def replicas(chat: Kubectl) -> int:
     return int(found["spec"]["replicas"])
 
 
+async def offer_until(load: LoadGenerator, phase: Phase, what: str, seen: Callable[[], bool], timeout_s: float) -> None:
+    """The phase until something is seen, decided and scraped."""
+    stop = asyncio.Event()
+    offered = asyncio.create_task(load.run_phase(phase, stop))
+    try:
+        await asyncio.to_thread(wait_for, what, seen, timeout_s)
+        await asyncio.sleep(SCRAPED_S)
+    finally:
+        stop.set()
+        await offered
+
+
 async def offer(chat: Kubectl, model: Path) -> Object:
-    """Quiet, burst, quiet until prefill is one engine again; what became of the requests."""
+    """Quiet, a burst until prefill has grown, quiet until it is one engine again; what became of the requests."""
     service = chat.get("service", "chat")
     assert service is not None
-    prompts, stop = PromptMaker(tokenizer_of(model), seed=5), asyncio.Event()
+    prompts = PromptMaker(tokenizer_of(model), seed=5)
     async with LoadGenerator(f"http://{service['spec']['clusterIP']}", "tiny", prompts, max_in_flight=600) as load:
         await load.run_phase(QUIET)
-        await load.run_phase(BURST)
-        rest = asyncio.create_task(load.run_phase(Phase("rest", 0.5, 600, 128, 16, poisson=False), stop))
-        try:
-            await asyncio.to_thread(wait_for, "prefill to be one engine", lambda: replicas(chat) == 1, SETTLED_S)
-            await asyncio.sleep(5 * TICK_S)  # decided and scraped
-        finally:
-            stop.set()
-            await rest
+        await offer_until(load, BURST, "prefill to grow", lambda: replicas(chat) >= 2, GROWN_S)
+        await offer_until(load, REST, "prefill to be one engine", lambda: replicas(chat) == 1, SETTLED_S)
         assert await load.finish(timeout_s=120) == 0
         return summarise(load.results)
 
@@ -77,7 +86,7 @@ def run(kubectl: Kubectl, scraped: str, model: Path) -> Iterator[tuple[float, fl
     source = {"source": f"file://{model}", "servedName": "tiny"}
     chat.apply(service_on_standin(model, model=source, engine=SLOW, slo={"ttft": "2s", "tpot": "1s", "percentile": 90}))
     ready(chat)
-    time.sleep(5 * TICK_S)  # the first decisions are scraped
+    time.sleep(SCRAPED_S)
     start = time.time()
     summary = asyncio.run(offer(chat, model))
     assert summary["ok"] >= 0.9 * summary["sent"], summary["errors"]  # what becomes of each is another scenario's
