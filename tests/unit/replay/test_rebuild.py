@@ -61,9 +61,8 @@ def test_a_change_asks_for_about_as_much_as_on_the_log_of_the_same_run(
 ) -> None:
     found = beside(replay(entries(recording_of(run, scrape_s=scrape_s))))
     rebuilt, logged = list(replay(found, change)), list(replay(as_entries(run), change))
-    apart = 0.25 if scrape_s <= 5.0 else 0.5  # three ticks read the same scrape: bursts look longer
     for role in (Role.PREFILL, Role.DECODE):
-        assert sum(targets(rebuilt, role)) == pytest.approx(sum(targets(logged, role)), rel=apart)
+        assert sum(targets(rebuilt, role)) == pytest.approx(sum(targets(logged, role)), rel=0.25)
 
 
 def test_a_change_that_changes_nothing_has_no_effect_though_the_replay_is_approximate(run: list[Tick]) -> None:
@@ -88,8 +87,9 @@ def test_phases_follow_the_operators_counts(run: list[Tick]) -> None:
             phases = [pod.phase for pod in entry.signals.pods if pod.role is role]
             assert phases.count(PodPhase.SERVING) == part.serving
             assert phases.count(PodPhase.STARTING) == part.starting
+            assert phases.count(PodPhase.DRAINING) == part.draining
             seen |= set(phases)
-    assert seen == {PodPhase.SERVING, PodPhase.STARTING}
+    assert seen >= {PodPhase.SERVING, PodPhase.STARTING}
 
 
 def test_the_pod_that_drains_is_the_one_that_falls_silent_first(run: list[Tick]) -> None:

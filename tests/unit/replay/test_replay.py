@@ -157,7 +157,7 @@ def test_a_tighter_objective_asks_for_no_less_and_a_looser_for_no_more(run: list
     "change",
     [
         Change(headroom=2.0),
-        Change(ttft_s=0.5),
+        Change(ttft_s=1.0),
         Change(tpot_s=0.02),
         Change(scale_down_window_s=300.0),
         Change(most={Role.PREFILL: 2}),
@@ -165,7 +165,11 @@ def test_a_tighter_objective_asks_for_no_less_and_a_looser_for_no_more(run: list
     ids=str,
 )
 def test_replayed_replica_hours_are_those_of_a_fleet_that_ran_so(run: list[Tick], driven: Any, change: Change) -> None:
-    """Within a fifth, though the recorded fleet had other replicas: the same load, driven anew under the change."""
+    """Within a fifth, though the recorded fleet had other replicas: the same load, driven anew under the change.
+
+    As long as the change lets no other load through. At 0.7 s of TTFT and below a second prefill engine stands by before the
+    burst, and decode gets what the recorded fleet kept waiting: 542 replicas x ticks, where open loop says 372.
+    """
     replayed = decisions(logged(run), change)
     closed = [tick.plan.decision for tick in driven(160, change.limits(run[0].limits))]
     for role in (Role.PREFILL, Role.DECODE):
