@@ -167,8 +167,8 @@ def test_a_tighter_objective_asks_for_no_less_and_a_looser_for_no_more(run: list
 def test_replayed_replica_hours_are_those_of_a_fleet_that_ran_so(run: list[Tick], driven: Any, change: Change) -> None:
     """Within a fifth, though the recorded fleet had other replicas: the same load, driven anew under the change.
 
-    As long as the change lets no other load through. At 0.7 s of TTFT and below a second prefill engine stands by before the
-    burst, and decode gets what the recorded fleet kept waiting: 542 replicas x ticks, where open loop says 372.
+    As long as the change lets no other load through. At 0.7 s of TTFT and below a second prefill engine stands by
+    before the burst, and decode gets what the recorded fleet kept waiting: 542 replicas x ticks, open loop says 372.
     """
     replayed = decisions(logged(run), change)
     closed = [tick.plan.decision for tick in driven(160, change.limits(run[0].limits))]
