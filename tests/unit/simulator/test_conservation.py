@@ -69,3 +69,4 @@ def test_everything_that_arrives_finishes_and_every_counter_returns_to_zero(
                 assert (engine.batch.kv, engine.batch.due, len(engine.queue)) == (0, 0, 0)
             elif isinstance(engine, PrefillEngine):
                 assert (engine.exporting, engine.exporting_tokens, engine.hosting) == (0, 0, False)
+                assert (engine.bootstrapping, engine.bootstrapping_tokens) == (0, 0)
