@@ -214,12 +214,14 @@ class _Thread:
         self.at, self._memory, self._model = signals.at, made.memory, made.model
         if change == Change():
             return made.decision
-        unchanged = recorded_targets(entry) if entry.unchanged is None else entry.unchanged
+        recorded = recorded_targets(entry)
+        unchanged = recorded if entry.unchanged is None else entry.unchanged
         for role, target in made.decision.targets().items():
             now = unchanged.get(role, target.replicas)
             lead_s = startup_s(made.memory.role(role), limits.startup_prior_s)
             old = self._pools.get(role, _Pool(now))
-            self._pools[role] = old.after(now, target.replicas - now, signals.at, lead_s)
+            ordered = target.replicas - recorded.get(role, now)
+            self._pools[role] = old.after(now, target.replicas - now, ordered, signals.at, lead_s)
         return made.decision
 
 
@@ -227,26 +229,31 @@ class _Thread:
 class _Pool:
     """How one role's replayed pool differs from the recorded one, or from that of a replay without the change."""
 
-    recorded: int  # target
+    unchanged: int  # target
     ahead: int = 0  # replayed target less that one
+    ordered: int = 0  # replayed target less the recorded one, which is what the workload was set to
     ready_at: tuple[float, ...] = ()  # of the replicas that only the replay has, in order
 
-    def after(self, recorded: int, ahead: int, now: float, lead_s: float) -> "_Pool":
+    def after(self, unchanged: int, ahead: int, ordered: int, now: float, lead_s: float) -> "_Pool":
         """The pool after one more decision: what only the recorded fleet gave up serves on, the rest has to start."""
         kept = self.ready_at[: max(ahead, 0)]
         new = max(ahead, 0) - len(kept)
-        serve_on = min(new, max(self.recorded - recorded, 0))
+        serve_on = min(new, max(self.unchanged - unchanged, 0))
         ready_at = sorted((*kept, *(now,) * serve_on, *(now + lead_s,) * (new - serve_on)))
-        return _Pool(recorded, ahead, tuple(ready_at))
+        return _Pool(unchanged, ahead, ordered, tuple(ready_at))
 
 
 def _as_if(signals: Signals, role: Role, pool: _Pool) -> Signals:
-    """The signals with the replay's number of replicas in one role; the load in total stays the recorded one."""
+    """The signals with the replay's number of replicas in one role; the load in total stays the recorded one.
+
+    Recorded 3, without the change 2, with it 5: the workload is 3 + (5 - 3). With 3 + (5 - 2) the replicas by which the
+    approximation is off would be ordered once more at every tick that holds the number.
+    """
     if pool.ahead == 0:
         return signals
     pools = dict(signals.pools)
     if role in pools:
-        pools[role] = replace(pools[role], desired=max(pools[role].desired + pool.ahead, 0))
+        pools[role] = replace(pools[role], desired=max(pools[role].desired + pool.ordered, 0))
     mine = [pod for pod in signals.pods if pod.role is role]
     starting = sorted((pod for pod in mine if pod.phase is PodPhase.STARTING), key=lambda pod: -pod.created_at)
     never = {pod.pod for pod in starting[: max(-pool.ahead, 0)]}
