@@ -19,6 +19,7 @@ from headrace.autoscaler.observe import RESERVED_TOKENS, Observed
 from headrace.autoscaler.prompts import tight_prompt_tokens
 
 SHORT_S, LONG_S = 60, 300  # a minute smooths single requests, five minutes single bursts
+LEAST_SHORT_S = 5  # the shortest history that a rate is taken from: a tick
 HELD_NEEDED = 20  # samples of the KV held before a 95 % quantile of them means anything
 ANSWER_TOKENS = 256.0  # of a request, where no engine reports lengths
 KV_SPREAD = 4.0 / 3.0  # mean square of the KV of a stream over its squared mean, for a uniform age
@@ -42,9 +43,14 @@ class Demand:
 
 
 def demand(memory: Memory, now: float, unseen_factor: float, *, engine_state: bool, lookback_s: int) -> Demand:
-    """Rates of the history over a minute and over the look-back (five minutes unless windows are shortened)."""
+    """Rates of the history over a minute and over the look-back (five minutes unless windows are shortened).
+
+    In its first two minutes a service is new to its clients too: a mean that reaches back to nothing lags behind what
+    comes, so the newer half is the short window. 40 s of history: 20 s.
+    """
     history = memory.history
-    short, long = rates(history, SHORT_S), rates(history, min(LONG_S, lookback_s))
+    short_s = min(SHORT_S, max(history.seconds // 2, LEAST_SHORT_S))
+    short, long = rates(history, short_s), rates(history, min(LONG_S, lookback_s))
     return Demand(
         short=short,
         long=long,
