@@ -22,7 +22,8 @@ from headrace.autoscaler.sizing import Sizing, size
 from headrace.autoscaler.targets import pick, reason_of, sentence
 
 IDLE_NEED = 0.1  # replicas: below this no constraint is worth naming but the lower bound
-MOST_PATIENCE = 4.0  # 40 minutes at the shortest default window: what outlasts that is a change of the load
+MORE_PATIENCE = 3.0  # for a step taken back: with twice the window the same burst brought it back once more
+MOST_PATIENCE = 6.0  # an hour at the shortest default window: what outlasts that is a change of the load
 SOON_S = 1200.0  # a cycle shorter than 40 minutes is more than three reversals an hour for the role
 PATIENCE_S = 3600.0  # without a change before patience is given back
 SETTLE_S = 30.0  # an order shows in the pods' phases after an API round trip and a scrape: until then it still holds
@@ -178,10 +179,10 @@ def _remember(memory: Memory, cases: dict[Role, Case], roles: dict[Role, RoleDec
 
 
 def _patience(case: Case, replicas: int, before: int, now: float) -> float:
-    """Doubles when a step down is taken back soon (20 minutes, or two windows), halves after an hour in which none was.
+    """Triples when a step down is taken back soon (20 minutes, or two windows), halves after an hour in which none was.
 
     The window that fits a load cannot be known beforehand; being wrong costs a start-up, so it is learned like a
-    back-off. 600 s become 1,200 s after one reversal; from four windows on it grows no more.
+    back-off. 600 s become 1,800 s after one reversal; from six windows on it grows no more.
     """
     memory = case.memory
     if (
@@ -189,7 +190,7 @@ def _patience(case: Case, replicas: int, before: int, now: float) -> float:
         and memory.lowered_at > memory.raised_at
         and now - memory.lowered_at < max(SOON_S, 2.0 * case.window_s)
     ):
-        return min(memory.patience * 2.0, MOST_PATIENCE)
+        return min(memory.patience * MORE_PATIENCE, MOST_PATIENCE)
     if memory.patience > 1.0 and now - memory.raised_at > PATIENCE_S and now - memory.lowered_at > PATIENCE_S:
-        return memory.patience / 2.0
+        return max(memory.patience / 2.0, 1.0)
     return memory.patience

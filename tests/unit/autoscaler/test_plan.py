@@ -10,7 +10,7 @@ from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Decision, Reason
 from headrace.autoscaler.limits import Limits, Objective, RoleLimits
 from headrace.autoscaler.memory import Memory, initial_memory
-from headrace.autoscaler.plan import plan
+from headrace.autoscaler.plan import MOST_PATIENCE, plan
 from headrace.catalog.accelerators import lookup
 from headrace.catalog.measured import LLAMA_8B
 from headrace.catalog.step_times import StepTimes
@@ -48,9 +48,9 @@ class Run:
 
 
 def test_a_level_change_is_followed_up_and_after_the_window_down() -> None:
-    fleet = FluidFleet(TRUTH, PD, rate=lambda t: 120.0 if 1800 <= t < 3000 else 20.0)
+    fleet = FluidFleet(TRUTH, PD, rate=lambda t: 120.0 if 3600 <= t < 4800 else 20.0)  # the start is long forgotten
     run = Run(fleet, limits_of(PD))
-    run.go(1800)
+    run.go(3600)
     assert fleet.count(Role.PREFILL) == 1
     run.go(1200)
     assert fleet.count(Role.PREFILL) >= 3
@@ -158,6 +158,16 @@ def test_between_two_steps_down_a_replica_could_have_started() -> None:
 
 def test_a_short_window_bounds_the_pause_between_two_steps_down() -> None:
     assert max(steps_down(startup_s=120.0, scale_down_window_s=20.0, restart_hold_s=0.0)) <= 40.0
+
+
+def test_patience_grows_with_steps_taken_back_and_comes_back_to_one() -> None:
+    fleet = FluidFleet(TRUTH, PD, rate=lambda t: 120.0 if t < 3600 and t % 400 < 100 else 20.0)
+    run = Run(fleet, limits_of(PD, scale_down_window_s=60.0, restart_hold_s=0.0))
+    run.go(3600)
+    grown = run.memory.role(Role.PREFILL).patience
+    run.go(4 * 3600)
+    assert 1.0 < grown <= MOST_PATIENCE
+    assert run.memory.role(Role.PREFILL).patience == 1.0
 
 
 def test_memory_and_model_survive_json() -> None:
