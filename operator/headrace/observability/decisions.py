@@ -1,6 +1,6 @@
 """Metrics of what was decided and from which bounds and capacity: `headrace replay --from prometheus` reads them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from math import exp
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -14,70 +14,71 @@ from headrace.autoscaler.memory import startup_s
 from headrace.autoscaler.plan import Plan
 from headrace.autoscaler.signals import Signals
 from headrace.loops.keys import Key
+from headrace.observability.families import OF_ROLE, OF_SERVICE, Families, Family
 
 HALVES = ("prefill", "decode")
-_SERVICE = ("namespace", "service")
-_ROLE = (*_SERVICE, "role")
 
 
-class DecisionMetrics:
+class DecisionMetrics(Families):
     """The latest decision of each service in numbers: some 55 series for one with prefill and decode."""
 
+    target = Family(
+        Gauge,
+        "headrace_target_replicas",
+        "Replicas that the autoscaler decided for, without those that drain.",
+        OF_ROLE,
+    )
+    mode = Family(
+        Gauge,
+        "headrace_scaling_mode",
+        "1 for the mode that a service is scaled in: Internal, HPA, KEDA or Advisory.",
+        (*OF_SERVICE, "mode"),
+    )
+    workload = Family(
+        Gauge,
+        "headrace_workload_replicas",
+        "spec.replicas of a role's workload as the decision saw it, those that drain included.",
+        OF_ROLE,
+    )
+    floor = Family(
+        Gauge,
+        "headrace_floor_replicas",
+        "Replicas below which a role may not go because somebody else wrote that number; 0: nobody did.",
+        OF_ROLE,
+    )
+    need = Family(
+        Gauge,
+        "headrace_need_replicas",
+        "Replicas that one constraint asks for by itself; the largest one binds.",
+        (*OF_ROLE, "constraint"),
+    )
+    feedback = Family(
+        Gauge,
+        "headrace_feedback_factor",
+        "Factor on the needs of prefill or decode for what clients got of late; 1: what the model asks for.",
+        (*OF_SERVICE, "half"),
+    )
+    startup = Family(
+        Gauge,
+        "headrace_startup_seconds",
+        "Start-up time that decisions about a role reckon with: the learned 90 % quantile, or the prior.",
+        OF_ROLE,
+    )
+    limit = Family(
+        Gauge,
+        "headrace_limit",
+        "What decisions must respect, by name and in the unit of its name: objective.ttft_s, prefill.max, tick_s.",
+        (*OF_SERVICE, "limit"),
+    )
+    capacity = Family(
+        Gauge,
+        "headrace_capacity",
+        "The calibrated capacity model of one replica, by name and in the unit of its name: steps.decode_base_s.",
+        (*OF_SERVICE, "figure"),
+    )
+
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.target = Gauge(
-            "headrace_target_replicas",
-            "Replicas that the autoscaler decided for, without those that drain.",
-            _ROLE,
-            registry=registry,
-        )
-        self.mode = Gauge(
-            "headrace_scaling_mode",
-            "1 for the mode that a service is scaled in: Internal, HPA, KEDA or Advisory.",
-            (*_SERVICE, "mode"),
-            registry=registry,
-        )
-        self.workload = Gauge(
-            "headrace_workload_replicas",
-            "spec.replicas of a role's workload as the decision saw it, those that drain included.",
-            _ROLE,
-            registry=registry,
-        )
-        self.floor = Gauge(
-            "headrace_floor_replicas",
-            "Replicas below which a role may not go because somebody else wrote that number; 0: nobody did.",
-            _ROLE,
-            registry=registry,
-        )
-        self.need = Gauge(
-            "headrace_need_replicas",
-            "Replicas that one constraint asks for by itself; the largest one binds.",
-            (*_ROLE, "constraint"),
-            registry=registry,
-        )
-        self.feedback = Gauge(
-            "headrace_feedback_factor",
-            "Factor on the needs of prefill or decode for what clients got of late; 1: what the model asks for.",
-            (*_SERVICE, "half"),
-            registry=registry,
-        )
-        self.startup = Gauge(
-            "headrace_startup_seconds",
-            "Start-up time that decisions about a role reckon with: the learned 90 % quantile, or the prior.",
-            _ROLE,
-            registry=registry,
-        )
-        self.limit = Gauge(
-            "headrace_limit",
-            "What decisions must respect, by name and in the unit of its name: objective.ttft_s, prefill.max, tick_s.",
-            (*_SERVICE, "limit"),
-            registry=registry,
-        )
-        self.capacity = Gauge(
-            "headrace_capacity",
-            "The calibrated capacity model of one replica, by name and in the unit of its name: steps.decode_base_s.",
-            (*_SERVICE, "figure"),
-            registry=registry,
-        )
+        super().__init__(registry)
         self._kinds: dict[Key, tuple[ScalingMode, tuple[Role, ...]]] = {}
         self._limits: dict[Key, Limits] = {}
         self._models: dict[Key, CapacityModel] = {}
@@ -106,27 +107,12 @@ class DecisionMetrics:
             _set(self.capacity, key, capacity_figures(made.model), {})
         self._kinds[key], self._limits[key], self._models[key] = kind, limits, made.model
 
-    def families(self) -> Iterable[Gauge]:
-        """All of them."""
-        return (
-            self.mode,
-            self.target,
-            self.workload,
-            self.floor,
-            self.need,
-            self.feedback,
-            self.startup,
-            self.limit,
-            self.capacity,
-        )
-
-    def forget(self, key: Key) -> None:
+    def forget(self, service: Key) -> None:
         """Drop every series of a service."""
-        if self._kinds.pop(key, None) is None:
+        if self._kinds.pop(service, None) is None:
             return
-        del self._limits[key], self._models[key]
-        for family in self.families():
-            family.remove_by_labels({"namespace": key.namespace, "service": key.name})
+        del self._limits[service], self._models[service]
+        super().forget(service)
 
 
 def _set(gauge: Gauge, key: Key, figures: Mapping[str, float], before: Mapping[str, float]) -> None:
