@@ -1,6 +1,5 @@
 """An operator on the fake API server: autoscale loop and reconciler with one book, engines as a test describes them."""
 
-import random
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,12 +7,14 @@ from typing import Any
 
 import pytest
 from headrace_fakes.apiserver import FakeApiServer
+from headrace_fakes.clock import ManualClock
+from headrace_fakes.cluster import apply_service, connected, settle
 
 from headrace.api.roles import Role
 from headrace.autoscaler.signals import ArrivalBin, EngineLoad, EngineState, GatewaySample
 from headrace.engines.client import Reading
 from headrace.engines.sources import Sample, Snapshot
-from headrace.kube.client import KubeClient, connect
+from headrace.kube.client import KubeClient
 from headrace.kube.events import EventRecorder
 from headrace.kube.interface import Manifest
 from headrace.kube.kinds import DEPLOYMENT, INFERENCE_SERVICE, POD
@@ -28,6 +29,7 @@ from headrace.observability.metrics import Metrics
 from headrace.settings import Settings
 
 TICK_S = 5.0
+LATER = 1_900_000_000.0  # beyond the fake server's own clock, which stamps the pods
 IDLE = EngineLoad(0, 0, 0, 8192, 8, waiting_uncached_tokens=0)
 SPEC: dict[str, Any] = {
     "model": {"source": "hf://meta-llama/Llama-3.1-8B"},
@@ -36,23 +38,6 @@ SPEC: dict[str, Any] = {
     "prefill": {"replicas": {"min": 1, "max": 4}},
     "decode": {"replicas": {"min": 1, "max": 4}},
 }
-
-
-class ManualClock:
-    """Stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.at = 1_900_000_000.0  # beyond the fake server's own clock, which stamps the pods
-
-    def now(self) -> float:
-        self.at += 1e-3  # no two events at one moment
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.at
-
-    async def sleep(self, delay_s: float) -> None:
-        self.at += delay_s
 
 
 def arrivals_of(now: float) -> tuple[ArrivalBin, ...]:
@@ -140,13 +125,7 @@ class Operator:
         )  # fmt: skip
 
     async def apply(self, **changes: Any) -> None:
-        body = {
-            "apiVersion": "headrace.dev/v1alpha1",
-            "kind": "InferenceService",
-            "metadata": {"name": "chat", "namespace": "default"},
-            "spec": {**SPEC, **changes},
-        }
-        await self.kube.apply(body, "kubectl")
+        await apply_service(self.kube, {**SPEC, **changes})
 
     async def run(self, ticks: int = 1) -> None:
         """Ticks, each followed by the passes that it asks for."""
@@ -160,11 +139,7 @@ class Operator:
 
     async def observe(self) -> None:
         """The stores as the watches would keep them, once the fake's controllers have come to rest."""
-        version = -1
-        while version != self.server.store.version:
-            version = self.server.store.version
-            self.pods.replace(await self.kube.list(POD), self.pods.mark())
-            self.services.replace(await self.kube.list(INFERENCE_SERVICE), self.services.mark())
+        await settle(self.server, self.kube, {POD: self.pods, INFERENCE_SERVICE: self.services})
 
     async def status(self) -> dict[str, Any]:
         found = await self.kube.get(INFERENCE_SERVICE, "default", "chat")
@@ -187,14 +162,9 @@ class Operator:
 @pytest.fixture
 async def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Operator]:
     settings = Settings(request_timeout_s=5.0, scale_down_window_s=30.0, restart_hold_s=10.0)
-    async with FakeApiServer() as server:
-        path = tmp_path / "kubeconfig"
-        path.write_text(server.kubeconfig())
-        monkeypatch.setenv("KUBECONFIG", str(path))
-        async with connect(settings.max_requests) as api:
-            kube = KubeClient.create_for(api, settings, Metrics(), random.Random(1))  # noqa: S311  jitter
-            clock = ManualClock()
-            made = Operator(server, kube, settings, clock, Engines(clock), tmp_path / "log")
-            yield made
-            assert made.log is not None
-            made.log.close()
+    async with connected(settings, tmp_path, monkeypatch) as (server, kube):
+        clock = ManualClock(LATER)
+        made = Operator(server, kube, settings, clock, Engines(clock), tmp_path / "log")
+        yield made
+        assert made.log is not None
+        made.log.close()

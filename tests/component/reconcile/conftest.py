@@ -1,7 +1,5 @@
 """A Reconciler on the fake API server, with engines and gateways that say what a test wants."""
 
-import copy
-import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,12 +7,14 @@ from typing import Any
 
 import pytest
 from headrace_fakes.apiserver import FakeApiServer
+from headrace_fakes.clock import ManualClock
+from headrace_fakes.cluster import apply_service, connected, settle
 
 from headrace.api.roles import Role
 from headrace.autoscaler.decision import Constraint, Decision, Reason, RoleDecision, RoleTarget, SignalHealth
 from headrace.autoscaler.signals import EngineLoad
 from headrace.engines.client import Reading
-from headrace.kube.client import KubeClient, connect
+from headrace.kube.client import KubeClient
 from headrace.kube.events import EventRecorder
 from headrace.kube.interface import Manifest
 from headrace.kube.kinds import CHILD_KINDS, EVENT, INFERENCE_SERVICE, POD
@@ -33,23 +33,6 @@ SPEC = {
     "prefill": {"replicas": {"min": 1, "max": 3}},
     "decode": {"replicas": {"min": 1, "max": 3}},
 }
-
-
-class ManualClock:
-    """Stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.at = 1_800_000_000.0
-
-    def now(self) -> float:
-        self.at += 1e-3  # no two events at one moment
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.at
-
-    async def sleep(self, delay_s: float) -> None:
-        self.at += delay_s
 
 
 class FakeEngines:
@@ -119,16 +102,7 @@ class World:
         )
 
     async def apply(self, name: str = "chat", **changes: Any) -> Manifest:
-        spec = {key: value for key, value in {**copy.deepcopy(SPEC), **changes}.items() if value is not None}
-        return await self.kube.apply(
-            {
-                "apiVersion": "headrace.dev/v1alpha1",
-                "kind": "InferenceService",
-                "metadata": {"name": name, "namespace": "default"},
-                "spec": spec,
-            },
-            "kubectl",
-        )
+        return await apply_service(self.kube, {**SPEC, **changes}, name)
 
     async def step(self, key: Key | None = None) -> float | None:
         """One pass, with the pods as the watch would show them; the controllers act before and after it."""
@@ -144,10 +118,7 @@ class World:
 
     async def settle(self) -> None:
         """Let the fake's controllers run until nothing is written, then refresh the pod store."""
-        version = -1
-        while version != self.server.store.version:
-            version = self.server.store.version
-            self.pods.replace(await self.kube.list(POD), self.pods.mark())
+        await settle(self.server, self.kube, {POD: self.pods})
 
     async def service(self, name: str = "chat") -> Manifest:
         found = await self.kube.get(INFERENCE_SERVICE, "default", name)
@@ -192,10 +163,5 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     settings = Settings(request_timeout_s=5.0, scale_down_window_s=60.0)
-    async with FakeApiServer() as server:
-        path = tmp_path / "kubeconfig"
-        path.write_text(server.kubeconfig())
-        monkeypatch.setenv("KUBECONFIG", str(path))
-        async with connect(settings.max_requests) as api:
-            kube = KubeClient.create_for(api, settings, Metrics(), random.Random(1))  # noqa: S311  jitter
-            yield World(server, kube, ManualClock(), FakeEngines(), DecisionBook(), PodStore(), settings)
+    async with connected(settings, tmp_path, monkeypatch) as (server, kube):
+        yield World(server, kube, ManualClock(), FakeEngines(), DecisionBook(), PodStore(), settings)

@@ -1,4 +1,4 @@
-"""A clock that follows the event loop: with looptime, hours pass in no time; `jump` is a stopped process or machine."""
+"""Clocks of tests: one follows the event loop (with looptime, hours pass in no time), one stands until it is moved."""
 
 import asyncio
 
@@ -25,3 +25,20 @@ class FakeClock:
         """Move the clocks without running the loop: what SIGSTOP, a suspended machine or a set clock look like."""
         self._wall_offset += wall_s
         self._steady_offset += steady_s
+
+
+class ManualClock:
+    """Satisfies headrace.clock.Clock. Stands until it is moved, by a sleep or by setting `at`."""
+
+    def __init__(self, at: float = EPOCH) -> None:
+        self.at = at
+
+    def now(self) -> float:
+        self.at += 1e-3  # no two events at one moment
+        return self.at
+
+    def monotonic(self) -> float:
+        return self.at
+
+    async def sleep(self, delay_s: float) -> None:
+        self.at += delay_s
