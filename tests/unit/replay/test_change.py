@@ -5,7 +5,7 @@ import typer
 
 from headrace.api.roles import Role
 from headrace.autoscaler.replay import Change
-from headrace.cli.replay_change import KNOWN, change_of
+from headrace.cli.replay.change import KNOWN, change_of
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import typer
 
 from headrace.api.roles import Role
 from headrace.autoscaler.decision import Constraint
-from headrace.cli.replay_panels import MOST_POINTS, panels
-from headrace.cli.replay_plot import check_plot, draw
-from headrace.cli.replay_style import COLOURS
-from headrace.cli.replay_track import Result, RoleTrack, Track
+from headrace.cli.replay.panels import MOST_POINTS, panels
+from headrace.cli.replay.plot import check_plot, draw
+from headrace.cli.replay.style import COLOURS
+from headrace.cli.replay.track import Result, RoleTrack, Track
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from headrace.autoscaler.rebuild import UNKNOWN
-from headrace.cli.replay_track import Result, Track, summary, time_text
+from headrace.cli.replay.track import Result, Track, summary, time_text
 
 _console = Console()
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from headrace.api.roles import Role
-from headrace.cli.replay_track import GAP_TICKS, Result, RoleTrack, Track, time_text
+from headrace.cli.replay.track import GAP_TICKS, Result, RoleTrack, Track, time_text
 
 MOST_POINTS = 1200  # of a line: more than the picture has columns
 NEEDS_SHOWN = 1.5  # times the most replicas; a backlog can ask for hundreds, and would flatten all the rest

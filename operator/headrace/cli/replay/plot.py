@@ -8,10 +8,10 @@ from pathlib import Path
 
 import typer
 
-from headrace.cli.replay_panels import Line, Panel, panels
-from headrace.cli.replay_png import draw_png
-from headrace.cli.replay_style import BINDING_NOTE, CSS, DASHED
-from headrace.cli.replay_track import Result, time_text
+from headrace.cli.replay.panels import Line, Panel, panels
+from headrace.cli.replay.png import draw_png
+from headrace.cli.replay.style import BINDING_NOTE, CSS, DASHED
+from headrace.cli.replay.track import Result, time_text
 
 WIDTH, LEFT, RIGHT = 1000, 46, 16
 HEAD, PLOT, FOOT = 44, 150, 40  # heights: title with legend, chart, time axis with space below

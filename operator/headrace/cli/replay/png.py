@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from headrace.cli.replay_panels import Panel
-from headrace.cli.replay_style import COLOURS
+from headrace.cli.replay.panels import Panel
+from headrace.cli.replay.style import COLOURS
 
 _WIDTHS = {"recorded": 4.0, "replayed": 1.6}
 

@@ -9,11 +9,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from headrace.autoscaler.replay import Change, Entry, beside, replay
-from headrace.cli.replay_change import OPTION, change_of
-from headrace.cli.replay_inputs import Reader, Shown, from_prometheus
-from headrace.cli.replay_plot import check_plot, draw
-from headrace.cli.replay_tell import tell
-from headrace.cli.replay_track import Result, Track, as_data, follow
+from headrace.cli.replay.change import OPTION, change_of
+from headrace.cli.replay.inputs import Reader, Shown, from_prometheus
+from headrace.cli.replay.plot import check_plot, draw
+from headrace.cli.replay.tell import tell
+from headrace.cli.replay.track import Result, Track, as_data, follow
 from headrace.clock import SystemClock
 
 PROMETHEUS_S = 3600.0  # asked for where no start is given: an incident is looked into within the hour
