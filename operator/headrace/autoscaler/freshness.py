@@ -37,7 +37,7 @@ def freshness(pod: PodSample, now: float, limits: Limits) -> Freshness:
 
 def is_new(pod: PodSample, now: float, limits: Limits) -> bool:
     """Ready for so short that no sample can be expected yet: it took nothing from its peers, and is not missing."""
-    return pod.sampled_at is None and pod.ready_at is not None and now - pod.ready_at <= limits.fresh_s
+    return pod.sampled_at is None and pod.ready_at is not None and now - pod.ready_at < limits.fresh_s
 
 
 def health(signals: Signals, limits: Limits, now: float) -> SignalHealth:

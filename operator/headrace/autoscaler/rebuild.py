@@ -192,7 +192,8 @@ def _pods(  # noqa: PLR0917  one role at one tick
         lives.complete_at = tick if not silent else tick - fresh_s
     if tick - lives.complete_at >= fresh_s:
         found += [
-            PodSample(f"unseen-{role}-{i}", role, PodPhase.SERVING, tick - startup_s, tick) for i in range(silent)
+            PodSample(f"unseen-{role}-{i}", role, PodPhase.SERVING, lives.complete_at - startup_s, lives.complete_at)
+            for i in range(silent)
         ]
     waiting, since = counts[PodPhase.STARTING], lives.starting_since
     since[:] = [*since[-waiting:], *[tick] * (waiting - len(since))] if waiting else []

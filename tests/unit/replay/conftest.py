@@ -25,15 +25,27 @@ LIMITS = Limits(
 )
 
 
-def drive(ticks: int, limits: Limits = LIMITS, *, engine_state: bool = True, lossy: bool = False) -> list[Tick]:
-    """A burst of five minutes on an otherwise quiet fleet; every target is carried out.
+def burst(t: float) -> float:
+    """Requests/s: five minutes at once, on an otherwise quiet fleet."""
+    return 90.0 if 120 < t < 400 else 4.0
+
+
+def drive(
+    ticks: int,
+    limits: Limits = LIMITS,
+    *,
+    rate: Callable[[float], float] = burst,
+    engine_state: bool = True,
+    lossy: bool = False,
+) -> list[Tick]:
+    """A fluid fleet under a load; every target is carried out.
 
     `lossy`: every third pod is silent every other minute.
     """
     fleet = FluidFleet(
         MODEL,
         {Role.PREFILL: 1, Role.DECODE: 1},
-        rate=lambda t: 90.0 if 120 < t < 400 else 4.0,
+        rate=rate,
         startup_s=30.0,
         engine_state=engine_state,
     )

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.api.roles import Role
+from headrace.autoscaler.freshness import health
 from headrace.autoscaler.rebuild import entries
 from headrace.autoscaler.recording import Recording, Totals, states
 from headrace.autoscaler.replay import Change, Entry, Step, Tick, beside, recorded_targets, replay
@@ -102,7 +103,7 @@ def test_phases_follow_the_operators_counts(run: list[Tick]) -> None:
             assert phases.count(PodPhase.STARTING) == part.starting
             assert phases.count(PodPhase.DRAINING) == part.draining
             seen |= set(phases)
-    assert seen >= {PodPhase.SERVING, PodPhase.STARTING}
+    assert seen == {PodPhase.SERVING, PodPhase.STARTING, PodPhase.DRAINING}
 
 
 def test_the_pod_that_drains_is_the_one_that_falls_silent_first(run: list[Tick]) -> None:
@@ -127,6 +128,8 @@ def test_replicas_that_nothing_was_scraped_from_stand_without_a_sample(run: list
     engines = {name: {pod: c for pod, c in table.items() if pod != gone} for name, table in recording.engines.items()}
     entry = next(entries(replace(recording, engines=engines)))
     assert [pod.load for pod in entry.signals.pods if pod.role is Role(recording.role_of(gone))] == [None]
+    found = health(entry.signals, entry.limits, entry.signals.at)
+    assert (found.reason, found.missing) == ("PodsSilent", 1)  # not a pod that has just become Ready
 
 
 def test_a_count_that_is_a_scrape_old_makes_no_silent_replica_of_a_pod_that_ended(run: list[Tick]) -> None:

@@ -169,11 +169,30 @@ def test_replayed_replica_hours_are_those_of_a_fleet_that_ran_so(run: list[Tick]
 
     As long as the change lets no other load through. At 0.7 s of TTFT and below a second prefill engine stands by
     before the burst, and decode gets what the recorded fleet kept waiting: 542 replicas x ticks, open loop says 372.
+    A rise that the recorded fleet kept up with is the next test's.
     """
     replayed = decisions(logged(run), change)
     closed = [tick.plan.decision for tick in driven(160, change.limits(run[0].limits))]
     for role in (Role.PREFILL, Role.DECODE):
         assert sum(targets(replayed, role)) == pytest.approx(sum(targets(closed, role)), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [Change(headroom=2.0), Change(ttft_s=0.5), Change(ttft_s=1.0), Change(tpot_s=0.02), Change(most={Role.PREFILL: 2})],
+    ids=str,
+)
+def test_where_nothing_had_to_wait_replica_hours_are_right_for_tight_objectives_too(
+    driven: Any, change: Change
+) -> None:
+    def rise(t: float) -> float:
+        return 4.0 + 86.0 * max(min((t - 120.0) / 120.0, 1.0, (520.0 - t) / 120.0), 0.0)
+
+    recorded: list[Tick] = driven(160, rate=rise)
+    replayed = decisions(logged(recorded), change)
+    closed = [tick.plan.decision for tick in driven(160, change.limits(recorded[0].limits), rate=rise)]
+    for role in (Role.PREFILL, Role.DECODE):
+        assert sum(targets(replayed, role)) == pytest.approx(sum(targets(closed, role)), rel=0.12)
 
 
 def test_the_start_up_time_is_the_asked_one_from_the_first_tick(run: list[Tick]) -> None:
