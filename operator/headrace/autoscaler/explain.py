@@ -58,8 +58,10 @@ def _clients(decision: Decision) -> list[str]:
     late, slow = inputs.get("ttft_missed_share"), inputs.get("tpot_missed_share")
     if late is None or slow is None:
         return []
+    alone = inputs.get("ttft_late_alone_share", 0.0)
+    anyway = f" ({alone:.1%} with prompts that take longer alone: no number of replicas helps)" if alone else ""
     return [
-        f"clients: {late:.1%} of the answers of about ten minutes missed TTFT, {slow:.1%} TPOT; "
+        f"clients: {late:.1%} of the answers of about ten minutes missed TTFT{anyway}, {slow:.1%} TPOT; "
         f"needs of prefill x {inputs['feedback_prefill']:.2f}, of decode x {inputs['feedback_decode']:.2f}"
     ]
 

@@ -29,6 +29,7 @@ class Outcome:
 
     answers: float = 0.0
     ttft_missed: float = 0.0
+    late_alone: float = 0.0  # of these, prompts that take longer than their objective on an idle replica
     tpot_missed: float = 0.0
 
 
@@ -37,10 +38,9 @@ def outcome(
 ) -> Outcome:
     """Sum over engines that answer. Answers that are not in the list, or not looked at, count like those that are.
 
-    A prompt that takes longer than its objective alone (`alone_s` of its tokens) is late with any number of replicas:
-    it is no reason for more of them.
+    `alone_s`: seconds that a prompt of so many tokens takes on an idle replica.
     """
-    answers = ttft = tpot = 0.0
+    answers = ttft = alone = tpot = 0.0
     for pod in pods:
         old, state = known.get(pod.pod), pod.state
         if state is None or old is None or old.finished is None or state.finished_total <= old.finished:
@@ -52,17 +52,15 @@ def outcome(
             continue
         weight = new / len(seen)
         answers += new
-        ttft += weight * sum(
-            r.ttft_s > objective.ttft_for(r.prompt_tokens) >= alone_s(r.prompt_tokens)
-            for r in seen
-            if r.ttft_s is not None
-        )
+        late = [r for r in seen if r.ttft_s is not None and r.ttft_s > objective.ttft_for(r.prompt_tokens)]
+        ttft += weight * len(late)
+        alone += weight * sum(alone_s(r.prompt_tokens) > objective.ttft_for(r.prompt_tokens) for r in late)
         tpot += weight * sum(r.tpot_s > objective.tpot_s for r in seen if r.tpot_s is not None)
-    return Outcome(answers, ttft, tpot)
+    return Outcome(answers, ttft, alone, tpot)
 
 
 def learn(old: Feedback, found: Outcome, may: MissShares, elapsed_s: float, *, decode_bound: bool) -> Feedback:
-    """The loop after `elapsed_s`. TTFT missed because decode had no place is decode's.
+    """The loop after `elapsed_s`. TTFT missed because decode had no place is decode's; what is late alone is nobody's.
 
     600 answers in 10 s at a rate of 60 a second, 90 of them late, 4 % allowed: the integral of prefill grows by
     (90 / 0.04 - 600) / 60 / 12,000 = 0.0023, the needs by 0.2 %. What both miss together is made good by each role
@@ -73,15 +71,16 @@ def learn(old: Feedback, found: Outcome, may: MissShares, elapsed_s: float, *, d
     seconds = keep * old.seconds + elapsed_s
     answers = keep * old.answers + found.answers
     ttft, tpot = keep * old.ttft_missed + found.ttft_missed, keep * old.tpot_missed + found.tpot_missed
-    new = replace(old, seconds=seconds, answers=answers, ttft_missed=ttft, tpot_missed=tpot)
+    alone = keep * old.late_alone + found.late_alone
+    new = replace(old, seconds=seconds, answers=answers, ttft_missed=ttft, late_alone=alone, tpot_missed=tpot)
     if answers < LEAST_ANSWERS or seconds <= 0.0:
         return new
     per_s = answers / seconds
-    late, slow = found.ttft_missed, found.tpot_missed
+    late, slow = found.ttft_missed - found.late_alone, found.tpot_missed
     prefill_missed, decode_missed = (0.0, late + slow) if decode_bound else (late, slow)
     prefill, decode = prefill_missed / may.prefill - found.answers, decode_missed / may.decode - found.answers
     both = (late + slow) / (may.prefill + may.decode) - found.answers
-    if ttft > HELPS_SHARE * may.prefill * answers and not decode_bound:
+    if ttft - alone > HELPS_SHARE * may.prefill * answers and not decode_bound:
         prefill = max(prefill, both)
     if tpot > HELPS_SHARE * may.decode * answers:
         decode = max(decode, both)

@@ -138,7 +138,7 @@ def _parked(pools: Mapping[Role, Observed], shape: Rates, limits: Limits) -> flo
     objective of 2 s 20 of them are on their way: the KV of the other 20 is parked.
     """
     exit_ = pools.get(Role.DECODE)
-    if exit_ is None:
+    if exit_ is None or shape.count <= 0.0:  # no arrivals were seen yet: what holds a place is not told from what parks
         return 0.0
     placed = exit_.prealloc_requests - exit_.waiting_places
     on_their_way = shape.count * limits.objective.ttft_for(shape.prompt_tokens)

@@ -37,6 +37,7 @@ class Feedback:
     seconds: float = 0.0
     answers: float = 0.0
     ttft_missed: float = 0.0
+    late_alone: float = 0.0  # of these, prompts that take longer than their objective on an idle replica
     tpot_missed: float = 0.0
     prefill: float = 0.0  # logarithm of the factor on prefill's needs
     decode: float = 0.0

@@ -180,6 +180,7 @@ def _inputs(  # noqa: PLR0917 - the record shows all that sizing saw
     }
     if feedback.answers > 0.0:
         inputs["ttft_missed_share"] = feedback.ttft_missed / feedback.answers
+        inputs["ttft_late_alone_share"] = feedback.late_alone / feedback.answers
         inputs["tpot_missed_share"] = feedback.tpot_missed / feedback.answers
     for role, pool in pools.items():
         inputs[f"{role}_running"] = pool.running

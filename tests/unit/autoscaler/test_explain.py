@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 from headrace_fakes.fluid_fleet import FluidFleet
 
@@ -40,3 +41,18 @@ def test_the_explanation_names_binding_constraint_numbers_and_what_ifs() -> None
 
 def test_an_idle_service_is_explained_by_its_minimum() -> None:
     assert "the lower bound of the spec decides" in explain(decision(rate=0.0))
+
+
+def test_what_clients_missed_is_told_with_what_no_replica_could_help() -> None:
+    shares = {"ttft_missed_share": 0.061, "ttft_late_alone_share": 0.02, "tpot_missed_share": 0.013}
+    made = decision()
+    assert "clients:" not in explain(made)  # these engines do not tell
+    text = explain(replace(made, inputs={**made.inputs, **shares, "feedback_prefill": 1.25}))
+    assert "6.1% of the answers of about ten minutes missed TTFT (2.0% with prompts that take longer alone" in text
+    assert "1.3% TPOT; needs of prefill x 1.25, of decode x 1.00" in text
+
+
+def test_prompts_that_are_late_alone_are_not_spoken_of_where_there_are_none() -> None:
+    shares = {"ttft_missed_share": 0.061, "ttft_late_alone_share": 0.0, "tpot_missed_share": 0.013}
+    made = decision()
+    assert "missed TTFT, 1.3% TPOT" in explain(replace(made, inputs={**made.inputs, **shares}))

@@ -33,7 +33,7 @@ def answer(ttft_s: float | None, tpot_s: float | None = 0.01, prompt: int = 100)
 def test_only_answers_since_the_last_read_count() -> None:
     finished = (answer(9.0), answer(9.0), answer(0.1), answer(9.0))
     found = outcome([pod(finished, 100)], {"decode-1": PodMemory(finished=98)}, OBJECTIVE, at_once)
-    assert found == Outcome(answers=2, ttft_missed=1, tpot_missed=0)
+    assert found == Outcome(answers=2, ttft_missed=1)
 
 
 def test_a_long_prompt_has_the_longer_objective() -> None:
@@ -44,12 +44,14 @@ def test_a_long_prompt_has_the_longer_objective() -> None:
 def test_a_prompt_that_is_late_alone_asks_for_no_replica() -> None:
     finished = (answer(9.0, prompt=8000), answer(9.0, prompt=100))
     found = outcome([pod(finished, 2)], {"decode-1": PodMemory(finished=0)}, OBJECTIVE, lambda tokens: tokens / 1000.0)
-    assert found.ttft_missed == 1  # 8,000 tokens take 8 s alone and have 4
+    assert (found.ttft_missed, found.late_alone) == (2, 1)  # 8,000 tokens take 8 s alone and have 4
+    made = learn(Feedback(), Outcome(100, 50, 50), MAY, 5.0, decode_bound=False)
+    assert (made.prefill, made.ttft_missed, made.late_alone) == (0.0, 50.0, 50.0)
 
 
 def test_answers_beyond_the_engines_list_count_like_those_in_it() -> None:
     found = outcome([pod((answer(9.0), answer(0.1)), 10)], {"decode-1": PodMemory(finished=0)}, OBJECTIVE, at_once)
-    assert found == Outcome(answers=10, ttft_missed=5, tpot_missed=0)
+    assert found == Outcome(answers=10, ttft_missed=5)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def after(shares: tuple[float, float], seconds: float, begin: Feedback = NONE, *
     """The loop after `seconds` of 20 answers a second with these shares of TTFT and TPOT missed."""
     found = begin
     for _ in range(int(seconds / 5)):
-        made = Outcome(100, 100 * shares[0], 100 * shares[1])
+        made = Outcome(100, ttft_missed=100 * shares[0], tpot_missed=100 * shares[1])
         found = learn(found, made, MAY, 5.0, decode_bound=bound)
     return found
 
@@ -118,13 +120,13 @@ def test_the_loop_stays_within_its_bounds() -> None:
 
 
 def test_a_few_answers_conclude_nothing() -> None:
-    assert learn(Feedback(), Outcome(5, 5, 5), MAY, 5.0, decode_bound=False).prefill == 0.0
+    assert learn(Feedback(), Outcome(5, ttft_missed=5, tpot_missed=5), MAY, 5.0, decode_bound=False).prefill == 0.0
 
 
 def test_answers_before_any_time_has_passed_conclude_nothing() -> None:
-    found = learn(Feedback(), Outcome(100, 100, 100), MAY, 0.0, decode_bound=False)
+    found = learn(Feedback(), Outcome(100, ttft_missed=100, tpot_missed=100), MAY, 0.0, decode_bound=False)
     assert (found.prefill, found.answers) == (0.0, 100.0)
-    assert learn(found, Outcome(100, 100, 100), MAY, -5.0, decode_bound=False).prefill == 0.0
+    assert learn(found, Outcome(100, ttft_missed=100, tpot_missed=100), MAY, -5.0, decode_bound=False).prefill == 0.0
 
 
 def test_no_answers_and_no_time_are_no_error() -> None:
