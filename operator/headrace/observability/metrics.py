@@ -49,7 +49,7 @@ class Metrics(Families):
     changes = Family(
         Counter,
         "headrace_changes_total",
-        "Child objects by what a pass did. action: applied (written), skipped (as wanted), pruned (deleted).",
+        "Child objects by what a pass did. action: applied (written), pruned (deleted).",
         ("action", "kind"),
     )
     api_requests = Family(
@@ -73,7 +73,7 @@ class Metrics(Families):
     last_tick = Family(
         Gauge,
         "headrace_loop_last_tick_timestamp_seconds",
-        "When a loop last came round (epoch seconds). loop: reconcile, autoscale or resync.",
+        "When a loop last came round (epoch seconds). loop: autoscale or resync.",
         ("loop",),
     )
     desired_replicas = Family(
