@@ -5,12 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from headrace.cli.simulate_files import UnreadableTrace, read_trace
+from headrace.cli.simulate_files import UnreadableTrace, read_trace, trace_column, trace_extent
 from headrace.simulator.load import window
 from headrace.simulator.request import Arrival
 
@@ -96,36 +91,7 @@ def tuned(path: Path, length_s: float, judged_windows: list[Window]) -> Window |
     return candidate
 
 
-@lru_cache(maxsize=256)
-def _extent(path: Path, length_s: float) -> tuple[float, float]:
-    """Where the trace's clock begins and how long it runs, so that the last request counts.
-
-    A clock that is already beyond a whole window at the first request (epoch seconds) begins there, any other at 0.
-    """
-    t = _column(path, "t")
-    if not len(t):
-        raise UnreadableTrace(f"{path}: no rows")
-    if (np.diff(t) < 0.0).any():
-        raise UnreadableTrace(f"{path}: column 't' is not sorted; sort the rows by it")
-    origin_s = float(t[0]) if t[0] > length_s or t[0] < 0.0 else 0.0
-    return origin_s, float(t[-1]) - origin_s + 1.0
-
-
-def _column(path: Path, name: str) -> npt.NDArray[np.float64]:
-    """A needed column as numbers. Raises UnreadableTrace that says what is wrong with it."""
-    try:
-        file = pq.ParquetFile(path)
-        if name not in file.schema_arrow.names:
-            raise UnreadableTrace(f"{path}: no column {name!r}; it has {', '.join(file.schema_arrow.names) or 'none'}")
-        column = file.read(columns=[name]).column(0)
-        values = column.cast(pa.float64()).to_numpy()
-    except (pa.ArrowException, OSError) as error:
-        raise UnreadableTrace(f"{path}: {name!r} cannot be read as numbers ({str(error).splitlines()[0]})") from error
-    if column.null_count or not np.isfinite(values).all():
-        raise UnreadableTrace(f"{path}: column {name!r} has missing values")
-    if name != "t" and (values < 0.0).any():
-        raise UnreadableTrace(f"{path}: column {name!r} has negative values")
-    return np.asarray(values, dtype=np.float64)
+_extent = lru_cache(maxsize=256)(trace_extent)
 
 
 @lru_cache(maxsize=8)
@@ -133,7 +99,7 @@ def rows(part: Window) -> tuple[Arrival, ...]:
     """The unscaled requests of a window. Raises UnreadableTrace when there are too few to say anything."""
     path = Path(part.path)
     for name in ("input_tokens", "output_tokens"):
-        _column(path, name)
+        trace_column(path, name)
     within = window(read_trace(path), part.start_s, part.length_s)
     found = tuple(Arrival(a.t, int(a.input_tokens), int(a.output_tokens), a.hash_ids) for a in within)
     if len(found) < LEAST_REQUESTS:

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from headrace.api.roles import Role
 from headrace.catalog.accelerators import UnknownAccelerator
-from headrace.cli.simulate_files import UnreadableTrace, draw, read_trace, trace_span_s
+from headrace.cli.simulate_files import NEEDED, UnreadableTrace, draw, read_trace, trace_column, trace_extent
 from headrace.cli.simulate_measured import UnusableMeasurement, serving_runs
 from headrace.simulator import validate
 from headrace.simulator.cell import Cell, headrace, mean_load, run_cell
@@ -95,7 +95,7 @@ class _Asked:
     percentile: float
     headroom: float
     load: float  # factor
-    start_s: float  # of the trace, left out
+    start_s: float  # on the trace's clock; what is before is left out
     most_s: float | None  # of the trace, simulated; None: all of it
 
 
@@ -122,10 +122,14 @@ def _files(trace: Path, plot: Path | None) -> list[tuple[Path, Path | None]]:
 def _run_trace(path: Path, asked: _Asked, picture: Path | None) -> dict[str, Any]:
     """The row of one trace in the results."""
     try:
-        span_s = max(trace_span_s(path) + 1.0 - asked.start_s, 1.0)  # the last request counts
+        origin_s, span_s = trace_extent(path)
+        for name in NEEDED:
+            trace_column(path, name)
     except UnreadableTrace as error:
         raise typer.BadParameter(str(error)) from error
-    horizon_s = min(span_s, asked.most_s) if asked.most_s else span_s
+    asked = replace(asked, start_s=origin_s + asked.start_s)
+    left_s = max(origin_s + span_s - asked.start_s, 1.0)
+    horizon_s = min(left_s, asked.most_s) if asked.most_s else left_s
     cell, slo = asked.cell, asked.slo
     policy, initial = _policy(path, asked, horizon_s)
     result, wall_s = _simulate(path, asked, policy, initial, horizon_s)

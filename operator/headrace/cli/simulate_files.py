@@ -4,15 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from headrace.simulator.request import Arrival
 from headrace.simulator.results import RunResult, Slo
 
+NEEDED = ("t", "input_tokens", "output_tokens")
 _BATCH_ROWS = 65_536  # trace rows in memory at a time: 65,536 x 3 numbers, below 2 MB
 
 
 class UnreadableTrace(ValueError):  # noqa: N818 - reads as what happened
-    """The trace file lacks a column; the message names it."""
+    """The trace file cannot be used; the message names the file, the column and what is wrong."""
 
 
 def read_trace(path: Path) -> Iterator[Arrival]:
@@ -20,32 +22,48 @@ def read_trace(path: Path) -> Iterator[Arrival]:
     import pyarrow.parquet as pq  # noqa: PLC0415 - an extra of the simulator; the operator's image does without
 
     file = pq.ParquetFile(path)
-    names = _columns(path, file.schema_arrow.names)
-    columns = ["t", "input_tokens", "output_tokens", *(["hash_ids"] if "hash_ids" in names else [])]
+    columns = [*NEEDED, *(["hash_ids"] if "hash_ids" in file.schema_arrow.names else [])]
     for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
         rows = [batch.column(name).to_pylist() for name in columns]
         for t, isl, osl, *hashes in zip(*rows, strict=True):
             yield Arrival(t, isl, osl, tuple(hashes[0]) if hashes and hashes[0] else None)
 
 
-def _columns(path: Path, names: list[str]) -> set[str]:
-    for needed in ("t", "input_tokens", "output_tokens"):
-        if needed not in names:
-            raise UnreadableTrace(f"{path}: no column {needed!r}; it has {', '.join(sorted(names))}")
-    return set(names)
+def trace_extent(path: Path, length_s: float | None = None) -> tuple[float, float]:
+    """Where the trace's clock begins and how long it runs in seconds, so that the last request counts.
+
+    A clock that at the first request is already beyond a whole window of `length_s` (without one, beyond the trace's
+    own length) is one of epoch seconds and begins there; any other begins at 0. Raises UnreadableTrace.
+    """
+    t = trace_column(path, "t")
+    if not len(t):
+        raise UnreadableTrace(f"{path}: no rows")
+    if (np.diff(t) < 0.0).any():
+        raise UnreadableTrace(f"{path}: column 't' is not sorted; sort the rows by it")
+    first, last = float(t[0]), float(t[-1])
+    origin_s = first if first > (last - first if length_s is None else length_s) or first < 0.0 else 0.0
+    return origin_s, last - origin_s + 1.0
 
 
-def trace_span_s(path: Path) -> float:
-    """The time of the last row. Raises UnreadableTrace when a needed column is missing."""
+def trace_column(path: Path, name: str) -> npt.NDArray[np.float64]:
+    """A needed column as numbers. Raises UnreadableTrace that says what is wrong with it."""
+    import pyarrow as pa  # noqa: PLC0415 - see read_trace
     import pyarrow.parquet as pq  # noqa: PLC0415 - see read_trace
 
-    file = pq.ParquetFile(path)
-    _columns(path, file.schema_arrow.names)
-    last = 0.0
-    for batch in file.iter_batches(_BATCH_ROWS, columns=["t"]):
-        if batch.num_rows:
-            last = float(batch.column(0)[batch.num_rows - 1].as_py())
-    return last
+    try:
+        file = pq.ParquetFile(path)
+        names = file.schema_arrow.names
+        if name not in names:
+            raise UnreadableTrace(f"{path}: no column {name!r}; it has {', '.join(names) or 'none'}")
+        column = file.read(columns=[name]).column(0)
+        values = column.cast(pa.float64()).to_numpy()
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableTrace(f"{path}: {name!r} cannot be read as numbers ({str(error).splitlines()[0]})") from error
+    if column.null_count or not np.isfinite(values).all():
+        raise UnreadableTrace(f"{path}: column {name!r} has missing values")
+    if name != "t" and (values < 0.0).any():
+        raise UnreadableTrace(f"{path}: column {name!r} has negative values")
+    return np.asarray(values, dtype=np.float64)
 
 
 def draw(result: RunResult, slo: Slo, title: str, path: Path) -> None:
