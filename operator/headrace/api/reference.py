@@ -86,7 +86,8 @@ def _default(field: Schema, required: bool) -> str:
 
 
 def _meaning(field: Schema) -> str:
-    parts = [field.get("description", "").replace("|", "\\|")]
+    # A row of a table is one line, and a docstring may be several.
+    parts = [" ".join(field.get("description", "").split()).replace("|", "\\|")]
     if "properties" not in field:  # an object's rules stand below its own table
         parts += [f"Rule: {rule['message']}." for rule in field.get(CEL_KEY, ())]
     limits = _limits(field)

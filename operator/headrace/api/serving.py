@@ -90,6 +90,13 @@ class KVCache(ApiModel):
     """Tokens that fit; absent: what the memory allows."""
 
 
+class QueueOrder(StrEnum):
+    """In which order an engine takes the requests that wait."""
+
+    LATE_LAST = "LateLast"
+    ARRIVAL = "Arrival"
+
+
 class Engine(ApiModel):
     """The engine that the pools run."""
 
@@ -104,6 +111,11 @@ class Engine(ApiModel):
 
     chunked_prefill_size: int | None = Field(default=None, ge=1)
     """Prompt tokens prefilled in one step; absent: the engine's own choice."""
+
+    queue_order: QueueOrder = QueueOrder.LATE_LAST
+    """LateLast: waiting requests that are as good as late for the TTFT objective give way to younger ones, so that more
+    meet it; under a lasting overload late ones wait until it is over. Arrival: first come, first served: set it where
+    the longest wait matters more than the share of requests within the objective. A change rolls no engine."""
 
     extra_args: ExtraArgs = Field(default_factory=dict, max_length=64)
     """Further arguments of SGLang by their command-line names: {attention-backend: fa3, enable-mixed-chunk: true}."""

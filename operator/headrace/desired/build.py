@@ -41,7 +41,8 @@ def initial_replicas(service: InferenceService) -> dict[str, int]:
 def revision_of(service: InferenceService, settings: DesiredSettings) -> str:
     """Ten hex digits over what makes engines able to work together: image, environment, configuration of every role.
 
-    One for all roles: prefill and decode engines of different revisions must not exchange KV.
+    One for all roles: prefill and decode engines of different revisions must not exchange KV. Without queue.json, which
+    running engines read again: a changed objective must not roll them.
     """
     spec = service.spec
     relevant = {

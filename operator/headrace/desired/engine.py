@@ -5,7 +5,7 @@ from typing import Any
 from headrace.api.roles import Role
 from headrace.api.v1alpha1 import InferenceService
 from headrace.catalog.accelerators import Accelerator, lookup
-from headrace.desired.engine_config import engine_json
+from headrace.desired.engine_config import engine_json, queue_json
 from headrace.desired.model_volume import CACHE, credentials_env, model_mount
 from headrace.desired.names import (
     BOOTSTRAP_PORT,
@@ -29,6 +29,7 @@ from headrace.desired.settings import DesiredSettings
 
 CONFIG_FOLDER = "/etc/headrace"
 CONFIG_FILE = "engine.json"
+QUEUE_FILE = "queue.json"
 BOOTSTRAP_ANNOTATION = "sglang.ai/bootstrap-port"  # where the gateway's discovery reads a prefill engine's port
 
 # Libraries that compile or download write here; the root file system is read-only.
@@ -47,7 +48,7 @@ _STARTUP_PERIOD_S = 5
 def engine_pool(service: InferenceService, role: Role, revision: str, settings: DesiredSettings) -> list[Manifest]:
     """Everything of one role. The Deployment has no `replicas`: that field is the autoscaler's."""
     name = pool_name(service, role)
-    config = {CONFIG_FILE: engine_json(service, role, settings)}
+    config = {CONFIG_FILE: engine_json(service, role, settings), QUEUE_FILE: queue_json(service)}
     spec = _deployment_spec(service, role, revision, settings)
     budget = disruption_budget(service, role.value)
     return [

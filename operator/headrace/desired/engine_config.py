@@ -1,4 +1,4 @@
-"""engine.json: from the spec to the engine's own configuration, by the schema that both sides share."""
+"""engine.json and queue.json: from the spec to the engine's own configuration, by the schemas that both sides share."""
 
 from headrace.api.errors import Problem, SpecError
 from headrace.api.roles import Role
@@ -9,6 +9,7 @@ from headrace.desired.names import BOOTSTRAP_PORT, ENGINE_PORT
 from headrace.desired.settings import DesiredSettings
 from headrace_engine_config.config import EngineConfig
 from headrace_engine_config.config import Parallelism as EngineParallelism
+from headrace_engine_config.late_last import QueueConfig
 
 # By the resource that a pod asks for: the engine's name of the device, and how KV goes from engine to engine there.
 _CPU = ("cpu", "mooncake_tcp")
@@ -48,6 +49,19 @@ def engine_config(service: InferenceService, role: Role, settings: DesiredSettin
             "extra_args": spec.engine.extra_args,
         }
     )
+
+
+def queue_json(service: InferenceService) -> str:
+    """The text of queue.json, alike for all roles. Engines read it again when it changes, so it makes no revision."""
+    slo = service.spec.slo
+    config = QueueConfig.model_validate(
+        {
+            "order": service.spec.engine.queue_order.value,
+            "ttft_seconds": slo.ttft_s,
+            "ttft_per_1k_prompt_seconds": slo.ttft_s_per_1k_tokens or 0.0,
+        }
+    )
+    return config.model_dump_json(by_alias=True, exclude_none=True, indent=2) + "\n"
 
 
 def _device(accelerator: Accelerator) -> tuple[str, str]:

@@ -29,7 +29,7 @@ def pool_name(service: InferenceService, role: Role) -> str:
 
 
 def engine_config_name(service: InferenceService, role: Role) -> str:
-    """The ConfigMap with a role's engine.json."""
+    """The ConfigMap with a role's engine.json and queue.json."""
     return f"{service.name}-{role.value}-engine"
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from headrace.api.errors import SpecError
 from headrace.api.roles import Role
+from headrace.api.serving import QueueOrder
 from headrace.api.v1alpha1 import InferenceService
 
 Make = Callable[..., dict[str, Any]]
@@ -38,6 +39,7 @@ BAD_SPECS = [
     ),
     ({"engine": {"env": [{"name": "a b", "value": "x"}]}}, "spec.engine.env[0].name", "does not fit"),
     ({"engine": {"env": [{"name": "A", "value": "1"}] * 2}}, "spec.engine.env", "is there twice; keep one"),
+    ({"engine": {"queueOrder": "Fifo"}}, "spec.engine.queueOrder", "set one of 'LateLast' or 'Arrival'"),
     ({"engine": {"extraArgs": {"--tp": 2}}}, "spec.engine.extraArgs", "set tp: VALUE"),
     ({"engine": {"extraArgs": {"tp-size": 2}}}, "spec.engine.extraArgs", "set parallelism.tensor instead"),
     ({"engine": {"extraArgs": {"data-parallel-size": 2}}}, "spec.engine.extraArgs", "set parallelism.data instead"),
@@ -108,6 +110,11 @@ def test_a_pool_without_max_keeps_its_size(manifest: Make) -> None:
 def test_absent_pools_have_all_defaults(manifest: Make) -> None:
     spec = InferenceService.parse(manifest(topology="Disaggregated")).spec
     assert [spec.pool(role).replicas.upper for role in spec.roles] == [1, 1]
+
+
+@pytest.mark.parametrize("spec", [{}, {"engine": {"contextLength": 4096}}])
+def test_an_object_from_before_the_queue_order_takes_late_requests_last(manifest: Make, spec: dict[str, Any]) -> None:
+    assert InferenceService.parse(manifest(**spec)).spec.engine.queue_order is QueueOrder.LATE_LAST
 
 
 def test_the_served_name_is_the_last_part_of_the_source_unless_set(manifest: Make) -> None:

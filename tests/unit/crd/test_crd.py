@@ -46,6 +46,12 @@ def test_the_checked_in_file_is_what_the_models_give(name: str) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == generated()[name], "run: headrace crd update"
 
 
+def test_every_row_of_the_reference_is_one_line() -> None:
+    rows = [line for line in generated()["docs/api.md"].splitlines() if line.startswith("| `")]
+    assert "`queueOrder`" in "".join(rows)
+    assert [row for row in rows if not row.endswith(" |")] == []
+
+
 def test_verify_tells_a_stale_file_and_update_mends_it(tmp_path: Path) -> None:
     runner = CliRunner()
     missing = runner.invoke(app, ["verify", "--root", str(tmp_path)])
@@ -100,6 +106,12 @@ def test_no_live_count_has_a_default_in_the_spec() -> None:
 def test_every_field_is_described() -> None:
     undescribed = [path for path, node in nodes(SCHEMA) if path and "[]" not in path and not node.get("description")]
     assert undescribed == [".apiVersion", ".kind", ".metadata"]
+
+
+def test_the_api_server_fills_in_the_queue_order_of_an_older_object() -> None:
+    engine = SCHEMA["properties"]["spec"]["properties"]["engine"]
+    assert engine["properties"]["queueOrder"]["enum"] == ["LateLast", "Arrival"]
+    assert with_defaults({"contextLength": 4096}, engine) == {"contextLength": 4096, "queueOrder": "LateLast"}
 
 
 def test_every_rule_has_a_sentence() -> None:
