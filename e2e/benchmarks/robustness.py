@@ -25,7 +25,7 @@ from e2e.benchmarks.traces import DEFAULT_TRACES, files
 from e2e.benchmarks.variants import CLIFF, REFERENCE, Variant, variants
 from e2e.benchmarks.work import WARM_S, Scale, attainment_warm, scaled
 from headrace.simulator.bounds import clairvoyant
-from headrace.simulator.cell import Cell, mean_load, run_cell
+from headrace.simulator.cell import Cell, late_last, mean_load, run_cell
 from headrace.simulator.results import RunResult, Slo
 
 TARGET = 0.95
@@ -129,7 +129,7 @@ def run_variant(run: Run, at: Scale) -> dict[str, Any]:
     """One row."""
     began = time.perf_counter()
     scene, limit = run.scene, fleets.slo(run.scene.objective)
-    base = Cell(fleets.fleet(scene.fleet), scene.topology, seed=run.seed)
+    base = Cell(fleets.fleet(scene.fleet), scene.topology, queue=late_last(limit), seed=run.seed)
     cell, horizon_s = run.variant.cell(base), scene.window.length_s
     arrivals = list(scaled(scene, at.factor, run.seed))
     initial = mean_load(cell.profile, cell.topology, arrivals, horizon_s)

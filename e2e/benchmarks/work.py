@@ -15,7 +15,7 @@ from e2e.benchmarks.registry import build, entry
 from e2e.benchmarks.traces import LEAST_REQUESTS, rows
 from headrace.api.roles import Role
 from headrace.simulator.bounds import clairvoyant, static_in_hindsight
-from headrace.simulator.cell import Cell, mean_load, run_cell
+from headrace.simulator.cell import Cell, late_last, mean_load, run_cell
 from headrace.simulator.load import scale
 from headrace.simulator.observe import MetricFaults
 from headrace.simulator.request import Arrival
@@ -41,11 +41,12 @@ def scaled(scene: Scene, factor: float, seed: int) -> Iterator[Arrival]:
 
 def find_scale(scene: Scene) -> Scale | None:
     """The scale of a scene; None when its objective cannot be met on its fleet, or only by next to no requests."""
+    limit = fleets.slo(scene.objective)
     found = load_scale(
-        Cell(fleets.fleet(scene.fleet), scene.topology, seed=SCALE_SEED),
+        Cell(fleets.fleet(scene.fleet), scene.topology, queue=late_last(limit), seed=SCALE_SEED),
         lambda factor: list(scaled(scene, factor, SCALE_SEED)),
         scene.window.length_s,
-        fleets.slo(scene.objective),
+        limit,
         target=TARGET,
         replicas=scene.replicas,
     )
@@ -58,7 +59,7 @@ def run_job(job: Job, at: Scale) -> dict[str, Any]:
     """One row of the results."""
     began = time.perf_counter()
     scene, limit = job.scene, fleets.slo(job.scene.objective)
-    cell = Cell(fleets.fleet(scene.fleet), scene.topology, job.delay_s, seed=job.seed)
+    cell = Cell(fleets.fleet(scene.fleet), scene.topology, job.delay_s, queue=late_last(limit), seed=job.seed)
     horizon_s = scene.window.length_s
     arrivals = list(scaled(scene, at.factor, job.seed))
     initial = mean_load(cell.profile, cell.topology, arrivals, horizon_s)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -19,7 +19,7 @@ from headrace.catalog.accelerators import UnknownAccelerator
 from headrace.cli.simulate_files import NEEDED, UnreadableTrace, draw, read_trace, trace_column, trace_extent
 from headrace.cli.simulate_measured import UnusableMeasurement, serving_runs
 from headrace.simulator import validate
-from headrace.simulator.cell import Cell, headrace, mean_load, run_cell
+from headrace.simulator.cell import Cell, headrace, late_last, mean_load, run_cell
 from headrace.simulator.load import scale, window
 from headrace.simulator.observe import MetricFaults
 from headrace.simulator.policy import Policy
@@ -58,10 +58,13 @@ def run(  # noqa: PLR0917 - one parameter an option
     start_failure: Annotated[float, typer.Option(help="Share of starts that fail and are tried again.", max=0.9)] = 0.0,
     lag: Annotated[float, typer.Option(help="Age of metrics when the policy sees them, in seconds.", min=0.0)] = 0.0,
     loss: Annotated[float, typer.Option(help="Share of scrapes that fail.", min=0.0, max=1.0)] = 0.0,
-    slo_ttft: Annotated[float, typer.Option(help="TTFT objective in seconds.", min=0.0)] = 2.0,
+    slo_ttft: Annotated[float, typer.Option(help="TTFT objective in seconds.", min=0.001)] = 2.0,
     slo_ttft_per_1k: Annotated[float, typer.Option(help="TTFT objective per 1,000 prompt tokens, if larger.")] = 0.0,
     slo_tpot: Annotated[float, typer.Option(help="Objective for the time per output token in seconds.")] = 0.05,
     percentile: Annotated[float, typer.Option(help="Share of requests that shall meet both, in per cent.")] = 95.0,
+    queue_order: Annotated[
+        Literal["LateLast", "Arrival"], typer.Option(help="In which order engines take requests that wait.")
+    ] = "LateLast",
     headroom: Annotated[float, typer.Option(help="Factor on Headrace's needs.", min=0.1)] = 1.0,
     load: Annotated[float, typer.Option("--scale", help="Load factor: jittered copies, or thinning below 1.")] = 1.0,
     start: Annotated[float, typer.Option(help="Skip so many minutes of the trace.", min=0.0)] = 0.0,
@@ -73,11 +76,12 @@ def run(  # noqa: PLR0917 - one parameter an option
     plot: Annotated[Path | None, typer.Option(help="Write a picture (PNG, SVG); with several traces one each.")] = None,
 ) -> None:
     """Run traces through a fleet that a policy sizes."""
+    slo = Slo(slo_ttft, slo_tpot, slo_ttft_per_1k / 1000.0)
     cell = Cell(
         _fleet(profile_name, accelerator, topology), topology, delay, delay_cv, start_failure=start_failure,
         faults=MetricFaults(lag, loss), minimum=minimum, maximum=maximum, seed=seed,
+        queue=late_last(slo) if queue_order == "LateLast" else None,
     )  # fmt: skip
-    slo = Slo(slo_ttft, slo_tpot, slo_ttft_per_1k / 1000.0)
     asked = _Asked(cell, policy, slo, percentile, headroom, load, start * 60.0, minutes * 60.0 if minutes else None)
     summaries = [_run_trace(path, asked, picture) for path, picture in _files(trace, plot)]
     _show(summaries)

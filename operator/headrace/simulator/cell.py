@@ -17,6 +17,7 @@ from headrace.simulator.pool import Lifecycle
 from headrace.simulator.profiles import FleetProfile
 from headrace.simulator.request import Arrival
 from headrace.simulator.results import MissBudget, Progress, RunResult, Slo
+from headrace_engine_config.late_last import QueueConfig
 
 MEAN_STEP_S = 0.025  # half the usual 50 ms objective: the decode step of a fleet at its mean load
 FULL_STEP_S = 0.045  # nine tenths of it: the decode step of a full replica
@@ -37,6 +38,7 @@ class Cell:
     faults: MetricFaults = field(default_factory=MetricFaults)
     minimum: int = 1
     maximum: int = 64
+    queue: QueueConfig | None = None  # in which order engines take what waits; None: order of arrival
     seed: int = 0
 
 
@@ -63,7 +65,7 @@ def run_cell(
     }
     spec = FleetSpec(
         times=cell.profile.times,
-        shape=cell.profile.shape,
+        shape=replace(cell.profile.shape, queue=cell.queue),
         bounds=bounds,
         lifecycle=_lifecycle(cell, np.random.default_rng((cell.seed, 1))),
         faults=cell.faults,
@@ -91,6 +93,11 @@ def limits(cell: Cell, slo: Slo, percentile: float = 95.0, **changes: float) -> 
     objective = Objective(slo.ttft_s, slo.tpot_s, percentile, slo.ttft_per_token_s * 1000.0)
     made = Limits(objective, dict.fromkeys(cell.profile.roles(cell.topology), role))
     return replace(made, **changes) if changes else made  # type: ignore[arg-type]
+
+
+def late_last(slo: Slo) -> QueueConfig:
+    """The order in which engines take what waits, as the operator sets it up for an objective."""
+    return QueueConfig(ttft_seconds=slo.ttft_s, ttft_per_1k_prompt_seconds=slo.ttft_per_token_s * 1000.0)
 
 
 def headrace(cell: Cell, slo: Slo, percentile: float = 95.0, **changes: float) -> HeadracePolicy:

@@ -8,6 +8,7 @@ from headrace.simulator.decode_batch import DecodeBatch
 from headrace.simulator.engine import INFINITY, Engine, EngineShape, Host
 from headrace.simulator.request import Live
 from headrace.simulator.times import EngineTimes
+from headrace.simulator.waiting import Waiting
 
 RESERVED_TOKENS = 512  # SGLang's num_reserved_decode_tokens: room kept for the growth of each request it holds
 
@@ -25,7 +26,7 @@ class DecodeEngine(Engine):
             times.graph_batch, times.eager_decode_s,
         )  # fmt: skip
         self.boundary = 0.0  # the step boundary before batch.at
-        self.prealloc: deque[Live] = deque()
+        self.prealloc = Waiting(self.role, shape.queue)
         self.retracted_queue: deque[Live] = deque()
         self.held = 0  # tokens set aside for requests in prefill or transfer
         self.transferring = 0
@@ -109,7 +110,7 @@ class DecodeEngine(Engine):
         return self.shape.kv_capacity_tokens - self.batch.kv - self.held - RESERVED_TOKENS * holding
 
     def _admit(self, now: float) -> None:
-        """Retracted requests come back first (their KV was kept in host memory), then new ones in order."""
+        """Retracted requests come back first (their KV was kept in host memory), then new ones in theirs."""
         while self.retracted_queue:
             live = self.retracted_queue[0]
             if live.isl + live.generated + RESERVED_TOKENS > self._room() and self.batch.size:
@@ -118,8 +119,10 @@ class DecodeEngine(Engine):
             live.generated -= 1
             self._boundaries(now)
             self.batch.add(live)
-        queue = self.prealloc
-        while queue and self.batch.size + self.transferring < self.shape.max_running:
+        while self.batch.size + self.transferring < self.shape.max_running:
+            queue = self.prealloc.first(now)
+            if queue is None:
+                return
             live = queue[0]
             alone = not self.batch.size and not self.transferring  # SGLang never starves a lone request
             if live.isl + RESERVED_TOKENS > self._room() and not alone:

@@ -9,6 +9,7 @@ from headrace.autoscaler.signals import EngineLoad
 from headrace.simulator.ledger import Ledger
 from headrace.simulator.request import Live
 from headrace.simulator.times import KV_CHUNK_TOKENS, EngineTimes
+from headrace_engine_config.late_last import QueueConfig
 
 INFINITY = float("inf")
 
@@ -21,6 +22,7 @@ class EngineShape:
     max_running: int = 2048  # SGLang's default ceiling
     chunk_tokens: int = KV_CHUNK_TOKENS
     gpus: int = 1
+    queue: QueueConfig | None = None  # in which order what waits is taken; None: order of arrival
 
 
 class Host(Protocol):

@@ -27,7 +27,7 @@ class PrefillEngine(Engine):
 
     def __init__(self, name: str, times: EngineTimes, shape: EngineShape, host: Host, epoch: int) -> None:
         super().__init__(name, times, shape, host, epoch)
-        self.queue = PrefillQueue(shape.chunk_tokens)
+        self.queue = PrefillQueue(shape.chunk_tokens, self.role, shape.queue)
         self.device_free = 0.0
         self.pending: tuple[PrefillStep, float] | None = None  # launched, its result not processed; when it ends
         self.hosting = False  # the host loop is at work

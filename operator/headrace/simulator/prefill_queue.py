@@ -1,10 +1,12 @@
-"""The waiting queue of an engine that prefills: first come first served, packed into steps of at most one chunk."""
+"""The waiting queue of an engine that prefills, packed into steps of at most one chunk."""
 
-from collections import deque
 from dataclasses import dataclass, field
 
+from headrace.api.roles import Role
 from headrace.simulator.prefix_cache import PrefixCache
 from headrace.simulator.request import Live
+from headrace.simulator.waiting import Waiting
+from headrace_engine_config.late_last import QueueConfig
 
 
 @dataclass(slots=True)
@@ -22,9 +24,9 @@ class PrefillQueue:
 
     __slots__ = ("cache", "chunk", "chunked", "tokens", "waiting")
 
-    def __init__(self, chunk_tokens: int) -> None:
+    def __init__(self, chunk_tokens: int, role: Role = Role.PREFILL, order: QueueConfig | None = None) -> None:
         self.chunk = chunk_tokens
-        self.waiting: deque[Live] = deque()
+        self.waiting = Waiting(role, order)
         self.chunked: Live | None = None
         self.tokens = 0  # uncached prompt tokens not prefilled yet
         self.cache = PrefixCache()
@@ -44,7 +46,7 @@ class PrefillQueue:
 
     def ready(self, cutoff: float) -> bool:
         """Whether a step composed from what had arrived by `cutoff` has work."""
-        return self.chunked is not None or (bool(self.waiting) and self.waiting[0].queued_at <= cutoff)
+        return self.chunked is not None or self.waiting.ready(cutoff)
 
     def compose(self, cutoff: float, room_tokens: int, slots: int) -> PrefillStep:
         """The next step from requests that arrived by `cutoff`, whose KV (`room_tokens`) and `slots` suffice."""
@@ -53,13 +55,12 @@ class PrefillQueue:
         if self.chunked is not None:
             live, self.chunked = self.chunked, None
             budget -= self._piece(step, live, budget)
-        waiting = self.waiting
-        while waiting and budget > 0 and self.chunked is None:
-            live = waiting[0]
+        while budget > 0 and self.chunked is None and (queue := self.waiting.first(cutoff)) is not None:
+            live = queue[0]
             need = live.isl + live.generated
-            if live.queued_at > cutoff or len(step.done) >= slots or need > room_tokens - step.taken:
+            if len(step.done) >= slots or need > room_tokens - step.taken:
                 break
-            waiting.popleft()
+            queue.popleft()
             self._rematch(live)
             step.taken += need
             budget -= self._piece(step, live, budget)

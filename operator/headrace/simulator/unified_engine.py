@@ -36,7 +36,7 @@ class UnifiedEngine(Engine):
             times.decode_table(shape.max_running), times.decode.decode_kv_token_s, shape.kv_capacity_tokens,
             times.graph_batch, times.eager_decode_s,
         )  # fmt: skip
-        self.queue = PrefillQueue(shape.chunk_tokens)
+        self.queue = PrefillQueue(shape.chunk_tokens, self.role, shape.queue)
         self.prefilling: PrefillStep | None = None
         self.prefill_step = NEVER  # decode step after which a prefill is decided to run
         self.prefill_from = 0.0  # when the running prefill step began

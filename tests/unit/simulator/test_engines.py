@@ -9,6 +9,7 @@ from headrace.simulator.profiles import LLAMA_8B_H100_TIMES
 from headrace.simulator.request import Arrival, Live
 from headrace.simulator.times import EngineTimes
 from headrace.simulator.unified_engine import UnifiedEngine
+from headrace_engine_config.late_last import QueueConfig
 
 
 class Bench:
@@ -226,3 +227,27 @@ def test_a_decode_engine_retracts_and_resumes_without_prefill(bench: Bench, time
     assert engine.retracted > 0
     assert len(bench.done) == 4
     assert engine.batch.kv == 0
+
+
+def test_a_decode_engine_sets_kv_aside_for_those_that_can_be_in_time_first(bench: Bench, times: EngineTimes) -> None:
+    shape = EngineShape(kv_capacity_tokens=4000, queue=QueueConfig(ttft_seconds=2.0))
+    engine = DecodeEngine("d", times, shape, bench, 0)
+    requests = [live(serial, arrived, 2000, 1) for serial, arrived in enumerate((0.0, 0.1, 1.0))]
+    for request in requests:
+        engine.accept(request, request.arrived)
+    engine.deliver(requests[0], 1.0)
+    assert [request.serial for request, _ in bench.admitted] == [0, 2]
+    assert engine.load().decode_prealloc_requests == 1
+
+
+def test_a_worker_computes_late_prompts_when_nobody_else_waits(bench: Bench, times: EngineTimes) -> None:
+    engine = UnifiedEngine(
+        "w", times, EngineShape(400_000, chunk_tokens=2000, queue=QueueConfig(ttft_seconds=0.1)), bench, 0
+    )
+    for serial in range(12):
+        bench.run_until(0.02 * serial)
+        engine.accept(live(serial, 0.02 * serial, 2000, 1), 0.02 * serial)
+    bench.run_until(10.0)
+    done = [request.serial for request, _ in bench.done]
+    assert sorted(done) == list(range(12))
+    assert done.index(11) < done.index(4)
