@@ -8,8 +8,8 @@ from headrace.autoscaler.history import History, Rates, dispersion
 
 ENVELOPE_WINDOWS_S = (1, 2, 5, 10, 20, 30, 60)  # from one step to the longest burst that a queue should carry
 DISPERSION_WINDOWS = 10  # fewer give a variance that is off by half
-PRIOR_WOBBLE = 0.5  # squared relative deviation of the rate over 10 s: chat has 0.02, code completion 0.3 and more
-PRIOR_MOST = 90.0  # bursty traffic has an index of 40 to 90, smooth of 2 to 10: a start too small is not made good
+PRIOR_WOBBLE = 0.1  # squared relative deviation of the rate over 10 s: chat has 0.02, code completion 0.3 and more
+PRIOR_MOST = 20.0  # smooth traffic has an index of 2 to 10, bursty of 40 to 90: more room at a start costs too much
 KNOWN_S = 300.0  # after which nothing but what was seen counts
 DISPERSION_WINDOW_S = 10  # bursts of the order of the TTFT budget and of the answers
 
@@ -63,8 +63,8 @@ def _prices(model: CapacityModel) -> tuple[float, float]:
 def history_dispersion(history: History) -> float:
     """Index of dispersion of arrivals in 10 s windows, in shorter ones until there are ten; at least Poisson's 1.
 
-    Until five minutes were watched the load is taken for a bursty one: 10 requests a second that wobble by 71 %
-    have 1 + 0.5 x 100 = 51.
+    Until five minutes were watched the load is taken for a bursty one: 10 requests a second that wobble by 32 %
+    have 1 + 0.1 x 100 = 11.
     """
     seconds = history.seconds
     if not seconds:

@@ -12,10 +12,10 @@ from headrace_fakes.fluid_fleet import FluidFleet
 
 
 def documented_decision() -> Decision:
-    """Llama-8B on H100, 1,024 + 256 tokens: 30 requests/s for ten minutes, then 110; 45 s into the new level."""
+    """Llama-8B on H100, 1,024 + 256 tokens: 30 requests/s for ten minutes, then 110; 45 s into it. At least 3 and 2."""
     truth = CapacityModel.prior(LLAMA_8B, lookup("nvidia-h100"))
     fleet = FluidFleet(truth, {Role.PREFILL: 1, Role.DECODE: 1}, rate=lambda t: 30.0 if t <= 600 else 110.0)
-    limits = Limits(Objective(), {Role.PREFILL: RoleLimits(1, 8), Role.DECODE: RoleLimits(1, 8)})
+    limits = Limits(Objective(), {Role.PREFILL: RoleLimits(3, 8), Role.DECODE: RoleLimits(2, 8)})
     memory, model = initial_memory(), truth
     while True:
         for _ in range(5):

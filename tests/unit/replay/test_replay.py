@@ -186,7 +186,7 @@ def test_where_nothing_had_to_wait_replica_hours_are_right_for_tight_objectives_
     driven: Any, change: Change
 ) -> None:
     def rise(t: float) -> float:
-        return 4.0 + 86.0 * max(min((t - 120.0) / 120.0, 1.0, (520.0 - t) / 120.0), 0.0)
+        return 4.0 + 86.0 * max(min((t - 120.0) / 200.0, 1.0, (600.0 - t) / 120.0), 0.0)
 
     recorded: list[Tick] = driven(160, rate=rise)
     replayed = decisions(logged(recorded), change)
