@@ -1,7 +1,8 @@
-"""The engine as a container runs it, on the host's loopback and without a cluster. Two engine starts for the file:
+"""The engine as a container runs it, on the host's loopback and without a cluster. Three engine starts for the file:
 
 1. A greedy completion, then SIGTERM amid a stream.
 2. Its scheduler killed.
+3. Requests that queue, under two orders.
 """
 
 import json
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -31,6 +33,7 @@ pytestmark = [
 START_S = 400  # 45 s of CPU, several times that on a crowded machine
 DRAIN_S = 60
 EXIT_S = 30  # beyond the drain: the supervisor's own margin is 20 s
+PATIENCE_S = 0.5  # that a request has when the TTFT objective is a second
 STEP_S = 0.05  # a sleep in each step makes a stream long enough to be interrupted
 ENGINE = str(Path(sys.executable).with_name("headrace-engine"))
 
@@ -38,14 +41,15 @@ ENGINE = str(Path(sys.executable).with_name("headrace-engine"))
 class Engine:
     """One `headrace-engine serve` on a free port, its output in a file."""
 
-    def __init__(self, folder: Path, model: Path) -> None:
+    def __init__(self, folder: Path, model: Path, running: int = 8) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
         self.session: int | None = None  # the server's: known once it is ready
         folder.mkdir()
         self.log = folder / "engine.log"
         config = folder / "engine.json"
-        config.write_text(json.dumps(self._config(model)))
+        config.write_text(json.dumps(self._config(model) | {"maxRunningRequests": running}))
+        self.queue = folder / "queue.json"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen([ENGINE, "serve", "--config", str(config)], stdout=log, stderr=log)
 
@@ -58,7 +62,6 @@ class Engine:
             "host": "127.0.0.1",
             "port": self.port,
             "maxTotalTokens": 8192,
-            "maxRunningRequests": 8,
             "slowDownSeconds": STEP_S,
             "terminationDrainSeconds": DRAIN_S,
         }
@@ -183,6 +186,49 @@ def test_a_killed_scheduler_is_a_failure_that_the_last_line_tells(engine: Engine
         r"headrace-engine: error: the server ended by itself with status -?\d+; see the log above", last
     )
     assert engine.processes() == {}
+
+
+def _order_taken(engine: Engine) -> list[str]:
+    """In which order an engine that runs one at a time ends five old requests and a young one, sent when they wait."""
+    done: list[str] = []
+
+    def ask(name: str, first_token: int) -> None:
+        prompt = list(range(first_token, first_token + 20))
+        body = {"input_ids": prompt, "sampling_params": {"temperature": 0, "max_new_tokens": 12, "ignore_eos": True}}
+        engine.json("/generate", body)
+        done.append(name)
+
+    asked = [threading.Thread(target=ask, args=(f"old {i}", 10 + 30 * i)) for i in range(5)]
+    for thread in asked:
+        thread.start()
+        time.sleep(0.05)  # so that they arrive in this order
+    began = time.monotonic()
+    while not done or time.monotonic() - began < PATIENCE_S:
+        time.sleep(0.02)
+    assert len(done) <= 3, "too slow a start of the young one for anybody to wait"
+    asked.append(threading.Thread(target=ask, args=("young", 10 + 30 * 5)))
+    asked[-1].start()
+    for thread in asked:
+        thread.join(timeout=120)
+    return done
+
+
+def test_late_requests_are_taken_last_and_the_order_follows_the_file(model: Path, tmp_path: Path) -> None:
+    engine = Engine(tmp_path / "engine", model, running=1)
+    old = [f"old {i}" for i in range(5)]
+    try:
+        engine.wait_until_ready()
+        assert _order_taken(engine) == [*old, "young"]  # without a file
+        engine.queue.write_text(json.dumps({"ttftSeconds": 2 * PATIENCE_S}))
+        time.sleep(1.5)  # it looks once a second
+        late_last = _order_taken(engine)
+        assert late_last.index("young") < late_last.index("old 3")
+        assert [name for name in late_last if name != "young"] == old
+        engine.queue.write_text(json.dumps({"order": "Arrival", "ttftSeconds": 2 * PATIENCE_S}))
+        time.sleep(1.5)
+        assert _order_taken(engine) == [*old, "young"]
+    finally:
+        engine.kill()
 
 
 def test_a_model_directory_without_config_json_ends_the_start_at_once(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import os
 import time
 from typing import Any
 
-from headrace_engine import cpu_compat
+from headrace_engine import cpu_compat, queue_order
 from headrace_engine.drain import CUT_SHORT, DrainSwitch, bounded_sigterm
 from headrace_engine.ledger import RequestLedger
 
@@ -16,6 +16,7 @@ MANAGER = "sglang.srt.managers.tokenizer_manager.TokenizerManager"
 
 LEDGER = RequestLedger(os.environ.get(ROLE_VARIABLE, "worker"), time.time())  # the engine's clock
 DRAIN = DrainSwitch()
+STAMPER = queue_order.Stamper(LEDGER.role)
 HOOKED = False  # SGLang logs a plugin that fails and goes on; the server checks this
 
 
@@ -36,6 +37,7 @@ def register() -> None:
     register_hook(f"{MANAGER}.is_ready", _ready_unless_draining, HookType.AFTER)
     sigterm = bounded_sigterm(deadline_s, time.monotonic, lambda: os._exit(CUT_SHORT))
     register_hook(f"{MANAGER}.sigterm_watchdog", sigterm, HookType.AROUND)
+    queue_order.register(role)
     global HOOKED  # noqa: PLW0603 - once in a process's life
     HOOKED = True
 
@@ -43,7 +45,9 @@ def register() -> None:
 def _note_one(manager: Any, tokenized: Any) -> None:
     starting = manager.server_status.name == "Starting"  # a warm-up is nobody's demand
     if not starting and not str(tokenized.rid).startswith("HEALTH_CHECK"):
-        LEDGER.arrived(tokenized.rid, len(tokenized.input_ids or ()), time.time())
+        now = time.time()
+        LEDGER.arrived(tokenized.rid, len(tokenized.input_ids or ()), now)
+        STAMPER.stamp(tokenized, now)
 
 
 def _note_batch(manager: Any, tokenized: list[Any]) -> None:

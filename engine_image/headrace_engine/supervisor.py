@@ -15,6 +15,7 @@ from types import FrameType
 from headrace_engine.cpu_compat import DEVICE_VARIABLE
 from headrace_engine.drain import CUT_SHORT
 from headrace_engine.plugin import DRAIN_VARIABLE, ROLE_VARIABLE
+from headrace_engine.queue_order import QUEUE_VARIABLE
 from headrace_engine_config import EngineConfig
 
 FAILED = 70  # EX_SOFTWARE: the server ended though nobody asked it to, or died while it drained
@@ -22,7 +23,7 @@ FAILED = 70  # EX_SOFTWARE: the server ended though nobody asked it to, or died 
 EXIT_MARGIN_S = 20
 
 
-def environment(config: EngineConfig) -> dict[str, str]:
+def environment(config: EngineConfig, config_path: str) -> dict[str, str]:
     """What the server's processes inherit."""
     env = {
         **os.environ,
@@ -34,6 +35,8 @@ def environment(config: EngineConfig) -> dict[str, str]:
     if config.device == "cpu":
         env |= {"SGLANG_USE_CPU_ENGINE": "1", "MOONCAKE_PROTOCOL": "tcp", "MC_FORCE_TCP": "1"}
         env.setdefault("OMP_NUM_THREADS", "1")
+    if config.parallelism.pipeline == 1:  # the stages of a pipeline agree on their queues by names, in their order
+        env[QUEUE_VARIABLE] = str(Path(config_path).absolute().with_name("queue.json"))
     if "POD_IP" in os.environ:
         env["SGLANG_HOST_IP"] = os.environ["POD_IP"]  # what decode engines are told to fetch KV from
     if Path(config.model_path).is_dir():
@@ -50,7 +53,7 @@ class Supervisor:
         self._killed = False
         self._server = subprocess.Popen(
             [sys.executable, "-m", "headrace_engine.server", config_path],
-            env=environment(config),
+            env=environment(config, config_path),
             start_new_session=True,
         )
 

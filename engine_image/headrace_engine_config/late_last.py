@@ -9,7 +9,8 @@ they are told the same, and with nobody behind it a request has nobody to give w
 """
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -28,7 +29,7 @@ class QueueConfig(BaseModel):
     order: Literal["LateLast", "Arrival"] = "LateLast"
     ttft_seconds: float = Field(gt=0)
     """The TTFT objective."""
-    ttft_per_1k_prompt_seconds: float = Field(default=0.0, ge=0)
+    ttft_per_1k_prompt_seconds: float = Field(default=0.0, ge=0, alias="ttftPer1kPromptSeconds")
     """The objective of a prompt is the larger of `ttft_seconds` and this times its tokens / 1000."""
 
     def patience_s(self, role: str, prompt_tokens: int) -> float:
@@ -39,3 +40,37 @@ class QueueConfig(BaseModel):
         if self.order == "Arrival":
             return math.inf
         return SHARES[role] * max(self.ttft_seconds, self.ttft_per_1k_prompt_seconds * prompt_tokens / 1000.0)
+
+
+class Waits(Protocol):
+    """What is known of a request that waits."""
+
+    late: bool
+    """Found late once: it stays so."""
+
+    @property
+    def arrived_s(self) -> float | None:
+        """Seconds of the one clock that stamps all requests of the engine; None: not stamped, never late."""
+
+    @property
+    def patience_s(self) -> float:
+        """By how much younger the newest that waits may be."""
+
+
+T = TypeVar("T")
+
+
+def put_late_last(queue: list[T], of: Callable[[T], Waits]) -> None:
+    """Mark what is late in `queue` and put it behind the rest, in place; both parts keep their order.
+
+    Nothing but what the requests carry goes into it: the ranks of an engine come to the same order.
+    """
+    waits = [of(entry) for entry in queue]
+    newest = max((each.arrived_s for each in waits if each.arrived_s is not None), default=None)
+    if newest is None:
+        return
+    for each in waits:
+        if each.arrived_s is not None and newest - each.arrived_s > each.patience_s:
+            each.late = True
+    if any(each.late for each in waits):
+        queue.sort(key=lambda entry: of(entry).late)

@@ -9,18 +9,23 @@ from typing import Any
 
 import pytest
 
-from headrace_engine import plugin
+from headrace_engine import plugin, queue_order
 from headrace_engine.drain import DrainSwitch
 from headrace_engine.ledger import RequestLedger
 from headrace_engine_config.arguments import TABLES
 
 # The parameters that the hooks count on, of the methods that they are put around.
 HOOKED = {
-    "_send_one_request": ["self", "tokenized_obj"],
-    "_send_batch_request": ["self", "tokenized_objs"],
-    "collect_metrics": ["self", "state", "recv_obj", "i"],
-    "is_ready": ["self"],
-    "sigterm_watchdog": ["self"],
+    plugin.MANAGER: {
+        "_send_one_request": ["self", "tokenized_obj"],
+        "_send_batch_request": ["self", "tokenized_objs"],
+        "collect_metrics": ["self", "state", "recv_obj", "i"],
+        "is_ready": ["self"],
+        "sigterm_watchdog": ["self"],
+    },
+    queue_order.STATS: {"__getstate__": ["self"]},
+    queue_order.POLICY: {"calc_priority": ["self", "waiting_queue"]},
+    queue_order.PREALLOC: {"pop_preallocated": ["self"]},
 }
 
 
@@ -36,7 +41,7 @@ def _manager(status: str = "Up") -> Any:
 
 
 def _request(rid: str, prompt_tokens: int) -> Any:
-    return SimpleNamespace(rid=rid, input_ids=[0] * prompt_tokens)
+    return SimpleNamespace(rid=rid, input_ids=[0] * prompt_tokens, time_stats=SimpleNamespace())
 
 
 def _batch(
@@ -63,11 +68,13 @@ def test_the_hooked_methods_are_in_the_installed_sglang() -> None:
     assert package is not None
     assert package.submodule_search_locations is not None
     folder = Path(package.submodule_search_locations[0])
-    tree = ast.parse((folder / "srt/managers/tokenizer_manager.py").read_text())
-    manager = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == plugin.MANAGER.rpartition(".")[2])
-    methods = (n for n in manager.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
-    found = {n.name: [argument.arg for argument in n.args.args] for n in methods}
-    assert {name: found.get(name) for name in HOOKED} == HOOKED
+    for target, hooked in HOOKED.items():
+        module, _, name = target.rpartition(".")
+        tree = ast.parse(folder.joinpath(*module.split(".")[1:]).with_suffix(".py").read_text())
+        owner = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name)
+        methods = (n for n in owner.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+        found = {n.name: [argument.arg for argument in n.args.args] for n in methods}
+        assert {method: found.get(method, [])[: len(hooked[method])] for method in hooked} == hooked
 
 
 def test_outside_of_headraces_engine_nothing_is_hooked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ PRELUDE = "import os, signal, subprocess, sys, time\n"
 UP = "print('up', flush=True)\n"
 
 Supervise = Callable[..., subprocess.Popen[str]]
+CONFIG = "/etc/headrace/engine.json"
 
 
 @pytest.fixture
@@ -147,30 +148,35 @@ open({str(scheduler)!r}, "w").write(str(child.pid))
 
 
 def test_the_server_learns_its_role_and_its_bound(config: MakeConfig) -> None:
-    env = environment(config(role="prefill", termination_drain_seconds=45))
+    env = environment(config(role="prefill", termination_drain_seconds=45), CONFIG)
     assert env["HEADRACE_ENGINE_ROLE"] == "prefill"
     assert env["HEADRACE_ENGINE_DRAIN_SECONDS"] == "45.0"
     assert env["SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION"] == "0"
 
 
+def test_the_server_learns_where_its_queue_file_is_unless_it_is_a_pipeline(config: MakeConfig) -> None:
+    assert environment(config(), CONFIG)["HEADRACE_ENGINE_QUEUE"] == "/etc/headrace/queue.json"
+    assert "HEADRACE_ENGINE_QUEUE" not in environment(config(parallelism={"pipeline": 2}), CONFIG)
+
+
 def test_only_a_cpu_engine_gets_the_cpu_settings(config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     names = {"SGLANG_USE_CPU_ENGINE", "MOONCAKE_PROTOCOL", "MC_FORCE_TCP", "OMP_NUM_THREADS"}
-    assert names <= environment(config(device="cpu")).keys()
-    assert not (environment(config(device="cuda")).keys() - os.environ.keys()) & names
+    assert names <= environment(config(device="cpu"), CONFIG).keys()
+    assert not (environment(config(device="cuda"), CONFIG).keys() - os.environ.keys()) & names
 
 
 def test_a_thread_count_that_is_set_is_kept(config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
-    assert environment(config())["OMP_NUM_THREADS"] == "8"
+    assert environment(config(), CONFIG)["OMP_NUM_THREADS"] == "8"
 
 
 def test_decode_engines_are_told_the_pods_address(config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POD_IP", "10.1.2.3")
-    assert environment(config())["SGLANG_HOST_IP"] == "10.1.2.3"
+    assert environment(config(), CONFIG)["SGLANG_HOST_IP"] == "10.1.2.3"
 
 
 def test_a_model_on_disk_asks_no_hub(config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    assert environment(config(model_path=str(tmp_path)))["HF_HUB_OFFLINE"] == "1"
-    assert "HF_HUB_OFFLINE" not in environment(config(model_path="Qwen/Qwen3-8B"))
+    assert environment(config(model_path=str(tmp_path)), CONFIG)["HF_HUB_OFFLINE"] == "1"
+    assert "HF_HUB_OFFLINE" not in environment(config(model_path="Qwen/Qwen3-8B"), CONFIG)
