@@ -7,6 +7,7 @@ from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.history import History, Rates, dispersion
 
 ENVELOPE_WINDOWS_S = (1, 2, 5, 10, 20, 30, 60)  # from one step to the longest burst that a queue should carry
+LEAST_NEED = 1e-9  # replicas: a window in which nothing came
 DISPERSION_WINDOWS = 10  # fewer give a variance that is off by half
 PRIOR_WOBBLE = 0.1  # squared relative deviation of the rate over 10 s: chat has 0.02, code completion 0.3 and more
 PRIOR_MOST = 20.0  # smooth traffic has an index of 2 to 10, bursty of 40 to 90: more room at a start costs too much
@@ -14,13 +15,16 @@ KNOWN_S = 300.0  # after which nothing but what was seen counts
 DISPERSION_WINDOW_S = 10  # bursts of the order of the TTFT budget and of the answers
 
 
-def envelope(history: History, model: CapacityModel, budget_s: float, miss_share: float) -> tuple[float, int]:
+def envelope(
+    history: History, model: CapacityModel, budget_s: float, miss_share: float, *, late_last: bool = False
+) -> tuple[float, int]:
     """Replicas that the bursts of the look-back needed: max over tau of the quantile of W_tau / (tau + budget).
 
     W_tau is the work that arrived within tau seconds; it must be done tau + budget after its first request. 12 work
     seconds within 5 s and a budget of 1 s: 12 / 6 = 2 replicas. The quantile is over requests, as the objective is:
     a window weighs as many as arrived in its last second, so that a second with 40 requests counts 40 times what one
     with a single request does. A request is computed by one replica: no more of them help than requests came.
+    `late_last`: of a burst that is too large only what does not fit is late, not all that comes behind it.
     """
     unit, slope = _prices(model)
     count = history.count
@@ -34,7 +38,11 @@ def envelope(history: History, model: CapacityModel, budget_s: float, miss_share
         if grown.max() < best:  # far cheaper than to sort them
             continue
         needs = np.minimum(grown, np.ceil(came[window:] - came[:-window]))
-        need = _weighted_quantile(needs, count[window - 1 :], 1.0 - miss_share)
+        weights = count[window - 1 :]
+        if late_last:
+            need = _level_that_serves(needs, weights, miss_share)
+        else:
+            need = _weighted_quantile(needs, weights, 1.0 - miss_share)
         if need >= best:
             best, best_window = need, window
     return best, best_window
@@ -47,6 +55,21 @@ def _weighted_quantile(values: FloatArray, weights: FloatArray, level: float) ->
     if share[-1] <= 0.0:
         return 0.0
     return float(values[order[share.searchsorted(level * share[-1])]])
+
+
+def _level_that_serves(needs: FloatArray, weights: FloatArray, missed: float) -> float:
+    """The least n that leaves at most `missed` of the weight unserved, where a need v > n leaves 1 - n / v of its own.
+
+    Needs of 2 and 10 of equal weight, 0.2 missed: 6, as (10 - 6) / 10 x 0.5 = 0.2. For the k largest needs the sum is
+    linear in n, and the true one is the largest of these lines: n is the largest of their crossings.
+    """
+    total = float(weights.sum())
+    if total <= 0.0:
+        return 0.0
+    order = needs.argsort()[::-1]
+    weight = weights[order].cumsum()
+    slope = (weights[order] / np.maximum(needs[order], LEAST_NEED)).cumsum()
+    return max(float(((weight - missed * total) / np.maximum(slope, LEAST_NEED)).max()), 0.0)
 
 
 def work_rate(rate: Rates, model: CapacityModel) -> float:

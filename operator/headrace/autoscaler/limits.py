@@ -65,6 +65,7 @@ class Limits:
     fresh_s: float = 30.0  # two of Prometheus' usual 15 s scrapes: one lost scrape does not make a pod stale
     stale_s: float = 60.0  # older than this is missing: a minute holds several bursts
     startup_prior_s: float = 120.0  # start-up time until three starts were seen
+    late_last: bool = True  # engines take requests that are late already after all others (engine.queueOrder)
     paused: bool = False
     advisory: bool = False  # nobody carries decisions out: what was advised is not on its way
 

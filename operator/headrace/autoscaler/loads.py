@@ -20,6 +20,9 @@ from headrace.autoscaler.prompts import tight_prompt_tokens
 
 SHORT_S, LONG_S = 60, 300  # a minute smooths single requests, five minutes single bursts
 LEAST_SHORT_S = 5  # the shortest history that a rate is taken from: a tick
+# Bursts like those of the look-back may take all misses where a start takes so long, half of them at twice that: larger
+# ones come too, and last as long as the help is under way.
+REPEATED_S = 30.0
 HELD_NEEDED = 20  # samples of the KV held before a 95 % quantile of them means anything
 ANSWER_TOKENS = 256.0  # of a request, where no engine reports lengths
 KV_SPREAD = 4.0 / 3.0  # mean square of the KV of a stream over its squared mean, for a uniform age
@@ -77,7 +80,9 @@ def prefill_load(  # noqa: PLR0917 - a pure sum of its inputs
     budget_s = ttft_budget_s(objective, model, tight, disaggregated=disaggregated)
     queued = pool.queued_tokens + gateway_requests * shape.request_tokens
     backlog_s = 0.0 if decode_bound else queued * model.token_price_s(shape.mean_context)
-    bursts, window = envelope(memory.history, model, budget_s, miss_share)
+    late_last = limits.late_last and found.engine_state  # a stock engine knows one order
+    repeated = miss_share * min(REPEATED_S / lead_s, 1.0) if late_last else miss_share
+    bursts, window = envelope(memory.history, model, budget_s, repeated, late_last=late_last)
     ready = float(len(pool.serving))
     # What waits at an engine stays there: new requests go to the free ones, what is too much for them joins the queues.
     price_s = model.token_price_s(shape.mean_context)
@@ -98,6 +103,7 @@ def prefill_load(  # noqa: PLR0917 - a pure sum of its inputs
         backlog_later_s=max(later_s, 0.0),
         blocked=blocked,
         lead_s=lead_s,
+        late_last=late_last,
     )
 
 

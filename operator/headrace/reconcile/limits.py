@@ -1,6 +1,7 @@
 """The spec's bounds and objective, and the operator's timings, as the limits of a decision."""
 
 from headrace.api.pools import ScalingMode, parse_ratio
+from headrace.api.serving import QueueOrder
 from headrace.api.v1alpha1 import InferenceService
 from headrace.autoscaler.limits import Limits, Objective, RoleLimits
 from headrace.catalog.accelerators import Accelerator
@@ -57,6 +58,7 @@ def limits_of(
         restart_hold_s=restart_hold_s,
         max_starting=max_starting,
         starts_shared=True,
+        late_last=spec.engine.queue_order is QueueOrder.LATE_LAST,
         paused=service.paused,
         advisory=spec.autoscaling.mode is ScalingMode.ADVISORY,
     )

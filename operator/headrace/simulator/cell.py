@@ -91,7 +91,8 @@ def limits(cell: Cell, slo: Slo, percentile: float = 95.0, **changes: float) -> 
     gpus = cell.profile.shape.gpus
     role = RoleLimits(cell.minimum, cell.maximum, float(gpus), chip.price_per_hour * gpus)
     objective = Objective(slo.ttft_s, slo.tpot_s, percentile, slo.ttft_per_token_s * 1000.0)
-    made = Limits(objective, dict.fromkeys(cell.profile.roles(cell.topology), role))
+    roles = dict.fromkeys(cell.profile.roles(cell.topology), role)
+    made = Limits(objective, roles, late_last=cell.queue is not None and cell.queue.order == "LateLast")
     return replace(made, **changes) if changes else made  # type: ignore[arg-type]
 
 

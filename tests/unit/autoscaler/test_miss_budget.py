@@ -1,6 +1,7 @@
 """The share of requests that may miss is one budget, whatever they miss by."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from headrace_fakes.fluid_fleet import FluidFleet
@@ -10,7 +11,7 @@ from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Constraint
 from headrace.autoscaler.limits import Limits, Objective, RoleLimits
 from headrace.autoscaler.memory import Memory, RoleMemory, initial_memory
-from headrace.autoscaler.needs import resident
+from headrace.autoscaler.needs import resident, spare, ttft_attainment
 from headrace.autoscaler.observe import observe
 from headrace.autoscaler.plan import plan
 from headrace.autoscaler.quantiles import normal_z
@@ -22,10 +23,10 @@ MODEL = CapacityModel.prior(LLAMA_8B, lookup("nvidia-h100"))
 ROLES = {Role.PREFILL: RoleLimits(1, 8), Role.DECODE: RoleLimits(1, 8)}
 
 
-def sizing_of(percentile: float) -> Sizing:
+def sizing_of(percentile: float, *, late_last: bool = True) -> Sizing:
     """After five minutes of 60 requests a second."""
     fleet = FluidFleet(MODEL, {Role.PREFILL: 2, Role.DECODE: 2}, rate=lambda _t: 60.0)
-    limits = Limits(Objective(percentile=percentile), ROLES)
+    limits = Limits(Objective(percentile=percentile), ROLES, late_last=late_last)
     memory, model = initial_memory(), MODEL
     for second in range(300):
         fleet.step()
@@ -76,7 +77,7 @@ def test_a_short_rush_of_what_was_held_does_not_size_decode_for_the_rest_of_the_
 
 
 def test_prefill_keeps_a_margin_for_the_share_that_is_left_to_it() -> None:
-    sizing = sizing_of(95.0)
+    sizing = sizing_of(95.0, late_last=False)
     load = sizing.prefill
     assert load is not None
     tail = load.alone_s * load.variation * math.log(40.0) / (2.0 * load.budget_s)
@@ -85,8 +86,33 @@ def test_prefill_keeps_a_margin_for_the_share_that_is_left_to_it() -> None:
     assert rate.replicas == pytest.approx(load.work * scale + math.hypot(tail, load.work * load.error))
 
 
-def test_a_stricter_percentile_never_asks_for_less() -> None:
-    strict, loose = sizing_of(99.0), sizing_of(90.0)
+def test_with_late_ones_last_the_margin_is_what_loses_no_more_than_the_share() -> None:
+    load = sizing_of(95.0).prefill
+    assert load is not None
+    loaded = replace(load, work=10.0, alone_s=0.5, variation=2.0, budget_s=1.0)  # the example: a = 0.5
+    assert spare(loaded, 0.04) == pytest.approx(0.2, abs=0.03)
+    assert spare(replace(loaded, late_last=False), 0.04) == pytest.approx(1.61, abs=0.01)
+    assert spare(replace(loaded, work=100.0), 0.04) == 0.0  # chance loses less even without any
+    assert spare(loaded, 0.01) > spare(loaded, 0.04)
+
+
+@pytest.mark.parametrize("replicas", [11, 12, 15])
+def test_more_are_in_time_with_late_ones_last(replicas: int) -> None:
+    load = sizing_of(95.0).prefill
+    assert load is not None
+    last = replace(load, work=10.0, alone_s=0.5, tight_alone_s=0.5, variation=2.0, budget_s=1.0)
+    arrival = replace(last, late_last=False)
+    served, queued = ttft_attainment(last, replicas), ttft_attainment(arrival, replicas)
+    assert served is not None
+    assert queued is not None
+    assert 1.0 >= served > queued
+    assert ttft_attainment(last, 5) == pytest.approx(0.5)  # half of the work fits
+    assert ttft_attainment(arrival, 5) == 0.0
+
+
+@pytest.mark.parametrize("late_last", [True, False])
+def test_a_stricter_percentile_never_asks_for_less(*, late_last: bool) -> None:
+    strict, loose = sizing_of(99.0, late_last=late_last), sizing_of(90.0, late_last=late_last)
     for role in ROLES:
         for more, less in zip(strict.needs[role], loose.needs[role], strict=True):
             assert more.replicas >= less.replicas - 1e-9
