@@ -45,6 +45,23 @@ async def test_reapplying_the_same_spec_writes_nothing(world: World) -> None:
     assert world.versions() == before
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"slo": {"ttft": "7s"}}, {"slo": {"ttftPer1kPromptTokens": "1s"}}, {"engine": {"queueOrder": "Arrival"}}],
+    ids=str,
+)
+async def test_another_objective_or_order_reaches_the_engines_without_a_rollout(
+    world: World, change: dict[str, Any]
+) -> None:
+    await world.apply()
+    await world.steps(4)
+    before = world.versions()
+    await world.apply(**change)
+    await world.steps(2)
+    changed = {key[-1] for key, version in world.versions().items() if before.get(key) != version}
+    assert changed == {"chat", "chat-prefill-engine", "chat-decode-engine"}
+
+
 async def test_a_deleted_child_comes_back(world: World) -> None:
     await world.apply()
     await world.steps(3)
