@@ -1,12 +1,13 @@
-"""The engine as a container runs it, on the host's loopback and without a cluster. Three engine starts for the file:
+"""The engine as a container runs it, on the host's loopback and without a cluster. Five engine starts for the file:
 
 1. A greedy completion, then SIGTERM amid a stream.
 2. Its scheduler killed.
-3. Requests that queue, under two orders.
+3. Requests that queue, under two orders: a worker's, and those of a prefill and a decode engine.
 """
 
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -16,7 +17,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +36,29 @@ DRAIN_S = 60
 EXIT_S = 30  # beyond the drain: the supervisor's own margin is 20 s
 PATIENCE_S = 0.5  # that a request has when the TTFT objective is a second
 STEP_S = 0.05  # a sleep in each step makes a stream long enough to be interrupted
+ON_CPU = {"HEADRACE_ENGINE_DEVICE": "cpu", "SGLANG_USE_CPU_ENGINE": "1"}  # without a server that sets it
 ENGINE = str(Path(sys.executable).with_name("headrace-engine"))
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 class Engine:
     """One `headrace-engine serve` on a free port, its output in a file."""
 
-    def __init__(self, folder: Path, model: Path, running: int = 8) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+    def __init__(self, folder: Path, model: Path, **changes: Any) -> None:
+        self.port, self.bootstrap_port = _free_ports()
         self.session: int | None = None  # the server's: known once it is ready
         folder.mkdir()
         self.log = folder / "engine.log"
         config = folder / "engine.json"
-        config.write_text(json.dumps(self._config(model) | {"maxRunningRequests": running}))
+        config.write_text(json.dumps(self._config(model) | changes))
         self.queue = folder / "queue.json"
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([ENGINE, "serve", "--config", str(config)], stdout=log, stderr=log)
+            line, env = [ENGINE, "serve", "--config", str(config)], {**os.environ, "POD_IP": "127.0.0.1"}
+            self.process = subprocess.Popen(line, stdout=log, stderr=log, env=env)
 
     def _config(self, model: Path) -> dict[str, Any]:
         return {
@@ -61,7 +68,10 @@ class Engine:
             "device": "cpu",
             "host": "127.0.0.1",
             "port": self.port,
+            "bootstrapPort": self.bootstrap_port,
+            "transferBackend": "mooncake_tcp",
             "maxTotalTokens": 8192,
+            "maxRunningRequests": 8,
             "slowDownSeconds": STEP_S,
             "terminationDrainSeconds": DRAIN_S,
         }
@@ -188,17 +198,22 @@ def test_a_killed_scheduler_is_a_failure_that_the_last_line_tells(engine: Engine
     assert engine.processes() == {}
 
 
-def _order_taken(engine: Engine) -> list[str]:
-    """In which order an engine that runs one at a time ends five old requests and a young one, sent when they wait."""
+Ask = Callable[[list[int]], object]
+
+
+def _body(prompt: list[int]) -> dict[str, Any]:
+    return {"input_ids": prompt, "sampling_params": {"temperature": 0, "max_new_tokens": 12, "ignore_eos": True}}
+
+
+def _order_taken(ask: Ask) -> list[str]:
+    """In which order engines that take one at a time end five old requests and a young one, sent when they wait."""
     done: list[str] = []
 
-    def ask(name: str, first_token: int) -> None:
-        prompt = list(range(first_token, first_token + 20))
-        body = {"input_ids": prompt, "sampling_params": {"temperature": 0, "max_new_tokens": 12, "ignore_eos": True}}
-        engine.json("/generate", body)
+    def ask_as(name: str, first_token: int) -> None:
+        ask(list(range(first_token, first_token + 20)))
         done.append(name)
 
-    asked = [threading.Thread(target=ask, args=(f"old {i}", 10 + 30 * i)) for i in range(5)]
+    asked = [threading.Thread(target=ask_as, args=(f"old {i}", 10 + 30 * i)) for i in range(5)]
     for thread in asked:
         thread.start()
         time.sleep(0.05)  # so that they arrive in this order
@@ -206,29 +221,126 @@ def _order_taken(engine: Engine) -> list[str]:
     while not done or time.monotonic() - began < PATIENCE_S:
         time.sleep(0.02)
     assert len(done) <= 3, "too slow a start of the young one for anybody to wait"
-    asked.append(threading.Thread(target=ask, args=("young", 10 + 30 * 5)))
+    asked.append(threading.Thread(target=ask_as, args=("young", 10 + 30 * 5)))
     asked[-1].start()
     for thread in asked:
         thread.join(timeout=120)
     return done
 
 
-def test_late_requests_are_taken_last_and_the_order_follows_the_file(model: Path, tmp_path: Path) -> None:
-    engine = Engine(tmp_path / "engine", model, running=1)
+def _check_that_the_order_follows_the_file(engines: list[Engine], ttft_s: float, ask: Ask) -> None:
+    def tell(content: dict[str, Any]) -> None:
+        for engine in engines:
+            engine.queue.write_text(json.dumps(content))
+        time.sleep(1.5)  # they look once a second
+
     old = [f"old {i}" for i in range(5)]
+    assert _order_taken(ask) == [*old, "young"]  # without a file
+    tell({"ttftSeconds": ttft_s})
+    late_last = _order_taken(ask)
+    assert late_last.index("young") < late_last.index("old 3")
+    assert [name for name in late_last if name != "young"] == old
+    tell({"order": "Arrival", "ttftSeconds": ttft_s})
+    assert _order_taken(ask) == [*old, "young"]
+    tell({"ttftSeconds": -1})  # unusable: the last order stays
+    assert _order_taken(ask) == [*old, "young"]
+    assert all("queue.json can't be used" in engine.log.read_text() for engine in engines)
+
+
+def test_a_worker_takes_late_requests_last_and_follows_the_file(model: Path, tmp_path: Path) -> None:
+    engine = Engine(tmp_path / "engine", model, maxRunningRequests=1)
     try:
         engine.wait_until_ready()
-        assert _order_taken(engine) == [*old, "young"]  # without a file
-        engine.queue.write_text(json.dumps({"ttftSeconds": 2 * PATIENCE_S}))
-        time.sleep(1.5)  # it looks once a second
-        late_last = _order_taken(engine)
-        assert late_last.index("young") < late_last.index("old 3")
-        assert [name for name in late_last if name != "young"] == old
-        engine.queue.write_text(json.dumps({"order": "Arrival", "ttftSeconds": 2 * PATIENCE_S}))
-        time.sleep(1.5)
-        assert _order_taken(engine) == [*old, "young"]
+        _check_that_the_order_follows_the_file(
+            [engine], 2 * PATIENCE_S, lambda prompt: engine.json("/generate", _body(prompt))
+        )
     finally:
         engine.kill()
+
+
+def test_a_decode_engine_sets_kv_aside_for_late_requests_last(model: Path, tmp_path: Path) -> None:
+    """Its KV holds one request, with the 512 tokens that SGLang keeps free for the output of each."""
+    prefill = Engine(tmp_path / "prefill", model, role="prefill")
+    decode = Engine(tmp_path / "decode", model, role="decode", maxTotalTokens=700)
+
+    def ask(prompt: list[int]) -> None:
+        meet = {
+            "bootstrap_host": "127.0.0.1",
+            "bootstrap_port": prefill.bootstrap_port,
+            "bootstrap_room": random.getrandbits(60),
+        }
+        computes = threading.Thread(target=prefill.json, args=("/generate", _body(prompt) | meet))
+        computes.start()
+        decode.json("/generate", _body(prompt) | meet)
+        computes.join()
+
+    try:
+        for engine in (prefill, decode):
+            engine.wait_until_ready()
+        _check_that_the_order_follows_the_file([prefill, decode], 4 * PATIENCE_S, ask)
+    finally:
+        for engine in (prefill, decode):
+            engine.kill()
+
+
+STAMPED = """
+import pickle
+from headrace_engine import cpu_compat
+cpu_compat.install()
+from sglang.srt.plugins import load_plugins
+load_plugins()
+from headrace_engine import plugin
+from headrace_engine_config.late_last import Stamp
+from sglang.srt.managers.io_struct import unwrap_from_pickle, wrap_as_pickle
+from sglang.srt.observability import req_time_stats
+def send(stats):
+    return unwrap_from_pickle(pickle.loads(pickle.dumps(wrap_as_pickle(stats))))
+assert plugin.unhooked() == [], plugin.unhooked()
+accepted = req_time_stats.APIServerReqTimeStats()
+accepted.headrace_stamp = Stamp(12345.678, 0.1)
+spread = req_time_stats.DPControllerReqTimeStats.new_from_obj(send(accepted))
+ordered = req_time_stats.SchedulerReqTimeStats.new_from_obj(send(send(spread)))  # to rank 0, and on to the others
+assert ordered.headrace_stamp == Stamp(12345.678, 0.1)
+ordered.has_timing_data = True
+assert send(ordered).headrace_stamp is None  # what goes back with each token stays small
+plain = send(req_time_stats.APIServerReqTimeStats())  # a health check's
+assert req_time_stats.SchedulerReqTimeStats.new_from_obj(plain).headrace_stamp is None
+"""
+
+
+@pytest.mark.parametrize(("role", "pickled"), [("prefill", "1"), ("decode", "0")])
+def test_a_stamp_reaches_each_rank_unchanged_by_way_of_sglangs_own_objects(
+    tmp_path: Path, role: str, pickled: str
+) -> None:
+    told = {"HEADRACE_ENGINE_ROLE": role, "HEADRACE_ENGINE_QUEUE": str(tmp_path / "queue.json")}
+    env = {**os.environ, **told, **ON_CPU, "SGLANG_USE_PICKLE_IPC": pickled}
+    run = subprocess.run([sys.executable, "-c", STAMPED], env=env, check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+HOOKS_GONE = """
+import sys
+from headrace_engine import server
+from sglang.srt.managers.schedule_policy import SchedulePolicy
+del SchedulePolicy.calc_priority
+server.main(sys.argv[1])
+"""
+
+
+def test_a_method_that_is_gone_from_sglang_ends_the_start_with_its_name(tmp_path: Path) -> None:
+    config = tmp_path / "engine.json"
+    config.write_text(json.dumps({"modelPath": "any", "servedModelName": "any", "role": "worker", "device": "cpu"}))
+    told = {"HEADRACE_ENGINE_ROLE": "worker", "HEADRACE_ENGINE_QUEUE": str(tmp_path / "queue.json")}
+    run = subprocess.run(
+        [sys.executable, "-c", HOOKS_GONE, str(config)],
+        env={**os.environ, **told, **ON_CPU},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode != 0
+    gone = "sglang.srt.managers.schedule_policy.SchedulePolicy.calc_priority"
+    assert run.stderr.splitlines()[-1] == f"headrace-engine: error: this SGLang has no {gone}; use 0.5.23"
 
 
 def test_a_model_directory_without_config_json_ends_the_start_at_once(tmp_path: Path) -> None:

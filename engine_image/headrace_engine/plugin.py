@@ -42,12 +42,23 @@ def register() -> None:
     HOOKED = True
 
 
+def unhooked() -> list[str]:
+    """What of ours SGLang could not hook, by its name there: it logs that and goes on."""
+    from sglang.srt.plugins.hook_registry import HookRegistry
+
+    ours = {
+        target
+        for target, hooks in HookRegistry._hooks.items()
+        if any(hook.__module__.partition(".")[0] == __package__ for _type, hook, _source in hooks)
+    }
+    return sorted(ours - HookRegistry._patched)
+
+
 def _note_one(manager: Any, tokenized: Any) -> None:
     starting = manager.server_status.name == "Starting"  # a warm-up is nobody's demand
     if not starting and not str(tokenized.rid).startswith("HEALTH_CHECK"):
-        now = time.time()
-        LEDGER.arrived(tokenized.rid, len(tokenized.input_ids or ()), now)
-        STAMPER.stamp(tokenized, now)
+        LEDGER.arrived(tokenized.rid, len(tokenized.input_ids or ()), time.time())
+        STAMPER.stamp(tokenized, time.monotonic())
 
 
 def _note_batch(manager: Any, tokenized: list[Any]) -> None:

@@ -17,8 +17,8 @@ class QueueFile:
     def __init__(self, path: Path | None) -> None:
         self._path = path  # None: there is no such file, and the order is that of arrival
         self._looked_at = float("-inf")
-        self._text: str | None = None
         self._config: QueueConfig | None = None
+        self._trouble: str | None = None  # said once, not at each look
 
     def current(self, now: float) -> QueueConfig | None:
         """What the file says; None without one. A file that can't be used leaves the last one in force."""
@@ -26,21 +26,23 @@ class QueueFile:
             return self._config
         self._looked_at = now
         try:
-            text = self._path.read_text(encoding="utf-8")
+            self._follow(QueueConfig.model_validate_json(self._path.read_bytes()))
         except FileNotFoundError:
-            text = None
-        except OSError as error:
-            log.warning("queue.json: not readable (%s); the last order stays", error)
-            return self._config
-        if text != self._text:
-            self._text = text
-            self._config = None if text is None else self._parsed(text)
+            self._follow(None)
+        except (OSError, ValidationError) as error:
+            self._complain(error)
         return self._config
 
-    def _parsed(self, text: str) -> QueueConfig | None:
-        try:
-            return QueueConfig.model_validate_json(text)
-        except ValidationError as error:
-            found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'queue.json'}: {e['msg']}" for e in error.errors())
-            log.error("queue.json can't be used, the last order stays: %s", found)  # noqa: TRY400 - the fields say it all
-            return self._config
+    def _follow(self, config: QueueConfig | None) -> None:
+        if config != self._config:
+            log.info("queue.json: %s", config.model_dump_json(by_alias=True) if config else "gone; order of arrival")
+        self._config, self._trouble = config, None
+
+    def _complain(self, error: OSError | ValidationError) -> None:
+        trouble = str(error)
+        if isinstance(error, ValidationError):
+            fields = ((".".join(map(str, e["loc"])) or "not JSON", e["msg"]) for e in error.errors())
+            trouble = "; ".join(f"{field}: {message}" for field, message in fields)
+        if trouble != self._trouble:
+            log.error("queue.json can't be used, the last order stays: %s", trouble)
+        self._trouble = trouble

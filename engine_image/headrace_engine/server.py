@@ -12,7 +12,7 @@ import urllib.request  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from headrace_engine_config import EngineConfig, load_config  # noqa: E402
-from headrace_engine_config.arguments import command_line  # noqa: E402
+from headrace_engine_config.arguments import TABLES, command_line  # noqa: E402
 
 
 def main(path: str) -> None:
@@ -29,6 +29,8 @@ def main(path: str) -> None:
     load_plugins()
     if not plugin.HOOKED:
         raise SystemExit("headrace-engine: error: the hooks into SGLang did not load; see the log above")
+    if missing := plugin.unhooked():
+        raise SystemExit(f"headrace-engine: error: this SGLang has no {', '.join(missing)}; use {' or '.join(TABLES)}")
     add_routes(http_server.app, lambda: http_server._global_state.tokenizer_manager)
 
     def ready() -> None:

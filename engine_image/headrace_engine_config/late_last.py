@@ -10,7 +10,8 @@ they are told the same, and with nobody behind it a request has nobody to give w
 
 import math
 from collections.abc import Callable
-from typing import Literal, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -42,35 +43,33 @@ class QueueConfig(BaseModel):
         return SHARES[role] * max(self.ttft_seconds, self.ttft_per_1k_prompt_seconds * prompt_tokens / 1000.0)
 
 
-class Waits(Protocol):
-    """What is known of a request that waits."""
+@dataclass(slots=True)
+class Stamp:
+    """What a request carries from where it was accepted to each rank that orders it."""
 
-    late: bool
+    arrived_s: float
+    """Of the one clock that stamps all requests of the engine."""
+    patience_s: float
+    """By how much younger the newest that waits may be."""
+    late: bool = False
     """Found late once: it stays so."""
-
-    @property
-    def arrived_s(self) -> float | None:
-        """Seconds of the one clock that stamps all requests of the engine; None: not stamped, never late."""
-
-    @property
-    def patience_s(self) -> float:
-        """By how much younger the newest that waits may be."""
 
 
 T = TypeVar("T")
 
 
-def put_late_last(queue: list[T], of: Callable[[T], Waits]) -> None:
+def put_late_last(queue: list[T], stamp_of: Callable[[T], Stamp | None]) -> None:
     """Mark what is late in `queue` and put it behind the rest, in place; both parts keep their order.
 
-    Nothing but what the requests carry goes into it: the ranks of an engine come to the same order.
+    Without a stamp nobody is late. Nothing but the stamps goes into it: the ranks of an engine come to the same order.
     """
-    waits = [of(entry) for entry in queue]
-    newest = max((each.arrived_s for each in waits if each.arrived_s is not None), default=None)
-    if newest is None:
+    stamps = [stamp for entry in queue if (stamp := stamp_of(entry)) is not None]
+    if not stamps:
         return
-    for each in waits:
-        if each.arrived_s is not None and newest - each.arrived_s > each.patience_s:
-            each.late = True
-    if any(each.late for each in waits):
-        queue.sort(key=lambda entry: of(entry).late)
+    newest_s = max(stamp.arrived_s for stamp in stamps)
+    found = False
+    for stamp in stamps:  # at each step of the scheduler, over all that wait: no sorting unless something is late
+        if stamp.late or newest_s - stamp.arrived_s > stamp.patience_s:
+            stamp.late = found = True
+    if found:
+        queue.sort(key=lambda entry: (stamp := stamp_of(entry)) is not None and stamp.late)

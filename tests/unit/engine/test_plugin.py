@@ -119,7 +119,7 @@ def test_the_first_tokens_time_is_the_one_that_sglang_knows_best(
     monkeypatch: pytest.MonkeyPatch, ledger: RequestLedger, case: str
 ) -> None:
     stream, sent_at, stats, ago_s = FIRST_TOKENS[case]
-    clock = SimpleNamespace(time=lambda: 1000.0, perf_counter=lambda: 0.0)
+    clock = SimpleNamespace(time=lambda: 1000.0, perf_counter=lambda: 0.0, monotonic=lambda: 0.0)
     monkeypatch.setattr(plugin, "time", clock)
     plugin._note_one(_manager(), _request("a", 300))
     clock.time, clock.perf_counter = lambda: 1100.0, lambda: 100.0
