@@ -89,7 +89,8 @@ def size(
     """Needs of all roles from one demand, so that prefill and decode are sized for the same future."""
     entrance = pools.get(Role.PREFILL) or pools.get(Role.WORKER)
     exit_ = pools.get(Role.DECODE) or pools.get(Role.WORKER)
-    leads = {role: startup_s(memory.role(role), limits.startup_prior_s) + limits.tick_s for role in pools}
+    delay_s = limits.tick_s + _age_s(signals)
+    leads = {role: startup_s(memory.role(role), limits.startup_prior_s) + delay_s for role in pools}
     found = demand(
         memory,
         now=signals.at,
@@ -145,6 +146,12 @@ def _pool(pool: Observed, model: CapacityModel, memory: Memory) -> DecodePool:
     capacity = pool.kv_capacity_tokens or memory.role(pool.role).kv_capacity_tokens or model.kv_capacity_tokens
     usable = USABLE_KV_SPLIT if pool.role is Role.DECODE else USABLE_KV
     return DecodePool(capacity, pool.max_running or model.max_running, usable)
+
+
+def _age_s(signals: Signals) -> float:
+    """How old the pods' samples are in the mean, in seconds: what is ordered by them comes so much later."""
+    ages = [max(signals.at - pod.sampled_at, 0.0) for pod in signals.pods if pod.sampled_at is not None]
+    return sum(ages) / len(ages) if ages else 0.0
 
 
 def _unseen_factor(entrance: Observed | None) -> float:

@@ -38,6 +38,19 @@ def sizing_of(percentile: float, *, late_last: bool = True) -> Sizing:
     return size(signals, pools, model, limits, memory)
 
 
+def test_what_old_readings_ask_for_comes_so_much_later() -> None:
+    fleet = FluidFleet(MODEL, {Role.PREFILL: 1, Role.DECODE: 1}, rate=lambda _t: 1.0)
+    fleet.step()
+    fresh = fleet.signals()
+    old = replace(fresh, at=fresh.at + 15.0)
+    limits, memory = Limits(Objective(), ROLES), initial_memory()
+    leads = []
+    for signals in (fresh, old):
+        pools = {role: observe(signals, role, limits, memory, MODEL, signals.at) for role in ROLES}
+        leads.append(size(signals, pools, MODEL, limits, memory).inputs["prefill_lead_s"])
+    assert leads[1] == pytest.approx(leads[0] + 15.0)
+
+
 def test_the_misses_of_both_roles_together_are_what_the_objective_allows() -> None:
     limits = Limits(Objective(percentile=95.0), ROLES)
     shares = limits.miss_shares({Role.PREFILL: 12, Role.DECODE: 3})
