@@ -51,7 +51,9 @@ def make_model(folder: Path) -> None:
 def install(kubectl: Kubectl, cluster: Cluster) -> None:
     """The CRD, then the operator with the demo's windows, and wait until it leads."""
     kubectl.run("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
-    kubectl.run("wait", "--for=condition=Established", "crd/inferenceservices.headrace.dev", "--timeout=60s")
+    # `kubectl wait` gives up on a CRD so new that it has no conditions at all.
+    crd = "inferenceservices.headrace.dev"
+    _wait("the CRD to be established", lambda: is_true(kubectl.get("crd", crd), "Established"), 60)
     rendered = list(yaml.safe_load_all(kubectl.run("kustomize", str(ROOT / "charts/operator")).stdout))
     env = {**OPERATOR_ENV, "HEADRACE_PROMETHEUS_URL": cluster.prometheus_url}
     system = kubectl.in_namespace("headrace-system")

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import pytest
+
 from e2e.demo.observe import ENGINE_QUERY, count_pods, engine_signals, latest_decision, recent_decisions
 from e2e.demo.record import EngineSignals, RoleCount
+from e2e.support.kubectl import is_true
 
 
 def pod(
@@ -76,3 +79,8 @@ def test_decisions_are_read_from_the_status() -> None:
 def test_a_service_without_status_has_no_decision() -> None:
     assert latest_decision({}) == {}
     assert recent_decisions({}) == []
+
+
+@pytest.mark.parametrize("status", [None, {}, {"conditions": None}, {"conditions": []}])
+def test_an_object_so_new_that_it_has_no_conditions_meets_none(status: Any) -> None:
+    assert not is_true({"status": status}, "Established")
