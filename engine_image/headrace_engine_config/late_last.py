@@ -59,7 +59,7 @@ T = TypeVar("T")
 
 
 def put_late_last(queue: list[T], stamp_of: Callable[[T], Stamp | None]) -> None:
-    """Mark what is late in `queue` and put it behind the rest, in place; both parts keep their order.
+    """Mark what is late in `queue` and put it behind the rest, in place: those in order of arrival, the rest as it was.
 
     Without a stamp nobody is late. Nothing but the stamps goes into it: the ranks of an engine come to the same order.
     """
@@ -72,4 +72,9 @@ def put_late_last(queue: list[T], stamp_of: Callable[[T], Stamp | None]) -> None
         if stamp.late or newest_s - stamp.arrived_s > stamp.patience_s:
             stamp.late = found = True
     if found:
-        queue.sort(key=lambda entry: (stamp := stamp_of(entry)) is not None and stamp.late)
+        queue.sort(key=lambda entry: _place(stamp_of(entry)))
+
+
+def _place(stamp: Stamp | None) -> float:
+    """By arrival among the late: those found late before lie behind those found late now, and came before them."""
+    return stamp.arrived_s if stamp is not None and stamp.late else -math.inf

@@ -90,6 +90,9 @@ class KVCache(ApiModel):
     """Tokens that fit; absent: what the memory allows."""
 
 
+PRIORITIES = "enable-priority-scheduling"  # SGLang's argument by which clients' priorities order what waits
+
+
 class QueueOrder(StrEnum):
     """In which order an engine takes the requests that wait."""
 

@@ -25,7 +25,7 @@ from headrace.api.model import SLO, Model
 from headrace.api.pods import LocalReference
 from headrace.api.pools import Autoscaling, Pool
 from headrace.api.roles import AGGREGATED_ROLES, DISAGGREGATED_ROLES, Role
-from headrace.api.serving import Engine, Gateway, KVCache
+from headrace.api.serving import PRIORITIES, Engine, Gateway, KVCache, QueueOrder
 
 
 class Topology(StrEnum):
@@ -124,6 +124,13 @@ class InferenceServiceSpec(ApiModel):
     def roles(self) -> tuple[Role, ...]:
         """The roles of this topology, in the order in which they serve a request."""
         return DISAGGREGATED_ROLES if self.topology is Topology.DISAGGREGATED else AGGREGATED_ROLES
+
+    @property
+    def queue_order(self) -> QueueOrder:
+        """The order that the engines keep: the stages of a pipeline and clients' priorities have one of their own."""
+        pipeline = any(self.pool(role).parallelism.pipeline > 1 for role in self.roles)
+        own = pipeline or bool(self.engine.extra_args.get(PRIORITIES))
+        return QueueOrder.ARRIVAL if own else self.engine.queue_order
 
     def pool(self, role: Role) -> Pool:
         """The pool of a role of this topology, with defaults where the spec says nothing."""

@@ -7,7 +7,7 @@ from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.history import History, Rates, dispersion
 
 ENVELOPE_WINDOWS_S = (1, 2, 5, 10, 20, 30, 60)  # from one step to the longest burst that a queue should carry
-LEAST_NEED = 1e-9  # replicas: a window in which nothing came
+STILL = 1.0 + 1e-12  # a step by less is rounding
 DISPERSION_WINDOWS = 10  # fewer give a variance that is off by half
 PRIOR_WOBBLE = 0.1  # squared relative deviation of the rate over 10 s: chat has 0.02, code completion 0.3 and more
 PRIOR_MOST = 20.0  # smooth traffic has an index of 2 to 10, bursty of 40 to 90: more room at a start costs too much
@@ -31,7 +31,7 @@ def envelope(
     work = sums_before(unit * history.tokens + slope * history.context)
     came = sums_before(count)
     best, best_window = 0.0, 1
-    for window in reversed(ENVELOPE_WINDOWS_S):  # the longest binds most often; of equals the shortest counts
+    for window in reversed(ENVELOPE_WINDOWS_S):  # the longest binds most often, and counts of equals
         if window > history.seconds:
             continue
         grown = (work[window:] - work[:-window]) / (window + budget_s)
@@ -40,10 +40,10 @@ def envelope(
         needs = np.minimum(grown, np.ceil(came[window:] - came[:-window]))
         weights = count[window - 1 :]
         if late_last:
-            need = _level_that_serves(needs, weights, miss_share)
+            need = _level_that_serves(needs, weights, miss_share, best)
         else:
             need = _weighted_quantile(needs, weights, 1.0 - miss_share)
-        if need >= best:
+        if need > best:
             best, best_window = need, window
     return best, best_window
 
@@ -57,19 +57,23 @@ def _weighted_quantile(values: FloatArray, weights: FloatArray, level: float) ->
     return float(values[order[share.searchsorted(level * share[-1])]])
 
 
-def _level_that_serves(needs: FloatArray, weights: FloatArray, missed: float) -> float:
-    """The least n that leaves at most `missed` of the weight unserved, where a need v > n leaves 1 - n / v of its own.
+def _level_that_serves(needs: FloatArray, weights: FloatArray, missed: float, least: float) -> float:
+    """The lowest n from `least` on that leaves at most `missed` of the weight unserved: 1 - n / v of each need v > n.
 
-    Needs of 2 and 10 of equal weight, 0.2 missed: 6, as (10 - 6) / 10 x 0.5 = 0.2. For the k largest needs the sum is
-    linear in n, and the true one is the largest of these lines: n is the largest of their crossings.
+    Needs of 2 and 10 of equal weight, 0.2 missed: 6, as (10 - 6) / 10 x 0.5 = 0.2. What is left falls with n in ever
+    flatter straight lines, so Newton's steps from below end on n, and a `least` that is enough costs one of them.
     """
-    total = float(weights.sum())
-    if total <= 0.0:
-        return 0.0
-    order = needs.argsort()[::-1]
-    weight = weights[order].cumsum()
-    slope = (weights[order] / np.maximum(needs[order], LEAST_NEED)).cumsum()
-    return max(float(((weight - missed * total) / np.maximum(slope, LEAST_NEED)).max()), 0.0)
+    allowed, n = missed * float(weights.sum()), least
+    while True:
+        short = needs > n
+        weight, need = weights[short], needs[short]
+        slope = float((weight / need).sum())
+        if slope <= 0.0:
+            return n
+        further = (float(weight.sum()) - allowed) / slope
+        if further <= n * STILL:
+            return n
+        n = further
 
 
 def work_rate(rate: Rates, model: CapacityModel) -> float:

@@ -80,6 +80,7 @@ class Outlook:
 
     trend: float = 1.0
     error: float = 0.0  # the error quantile, 0..0.5: a margin, to be joined with the other margins
+    tried: bool = False  # enough forecasts have been judged for the error to mean something
 
 
 def outlook(state: ForecastState, now: float) -> Outlook:
@@ -93,7 +94,8 @@ def outlook(state: ForecastState, now: float) -> Outlook:
     cap = math.inf if now - state.begun * BUCKET_S >= DAY_S else GROWTH_CAP
     trend = 1.0 + min(max(state.point / state.level - 1.0, 0.0), cap)
     upper = state.point * (1.0 + state.error) / state.level
-    return Outlook(trend, min(max(upper / trend - 1.0, 0.0), cap))
+    tried = len(state.errors[state.best]) >= ERRORS_NEEDED
+    return Outlook(trend, min(max(upper / trend - 1.0, 0.0), cap), tried)
 
 
 def _score(state: ForecastState, ring: list[float], steps: int, level: float) -> ForecastState:

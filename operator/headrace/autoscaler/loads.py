@@ -104,6 +104,7 @@ def prefill_load(  # noqa: PLR0917 - a pure sum of its inputs
         blocked=blocked,
         lead_s=lead_s,
         late_last=late_last,
+        growth_known=found.outlook.tried,
     )
 
 

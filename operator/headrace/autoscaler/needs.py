@@ -40,6 +40,7 @@ class PrefillLoad:
     blocked: float  # replicas with a queue longer than the budget
     lead_s: float
     late_last: bool = False  # engines take requests that are late already after all others
+    growth_known: bool = False  # by the forecast's error: until then the margin for chance covers it too
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +121,12 @@ def spare(load: PrefillLoad, miss_share: float) -> float:
     In order of arrival P(wait > budget) = exp(-m / a) with a = alone x variation / (2 budget), so m = a ln(1 / share).
     With late ones last only what does not fit is late, which is the loss of a queue with room for the budget:
     (1 - rho) / (exp(m / a) - 1) (Brownian motion between two barriers; Harrison, 1985, chapter 5).
-    10 replicas of work, a = 0.5, 4 %: 1.6 in order of arrival, 0.2 with late ones last.
+    10 replicas of work, a = 0.5, 4 %: 1.6 in order of arrival, 0.2 with late ones last. That little leaves nothing for
+    a load that grows, so it holds once the forecast's error says how much that is.
     """
     each = load.alone_s * load.variation / (2.0 * load.budget_s)
     most = each * math.log(1.0 / miss_share)
-    if not load.late_last or most <= 0.0:
+    if not (load.late_last and load.growth_known) or most <= 0.0:
         return most
     if each <= miss_share * load.work:  # even without any
         return 0.0
@@ -268,11 +270,11 @@ def ttft_attainment(load: PrefillLoad, n: int) -> float | None:
     """
     if n <= 0:
         return None
+    if load.tight_alone_s > load.budget_s:
+        return 0.0
     rho = load.work / n
     if rho >= 1.0:
         return 1.0 / rho if load.late_last else 0.0
-    if load.tight_alone_s > load.budget_s:
-        return 0.0
     wait = math.pow(rho, math.sqrt(2.0 * (n + 1)) - 1.0)
     theta_s = load.alone_s * load.variation / (2.0 * n * (1.0 - rho))
     if theta_s <= 0.0:

@@ -89,7 +89,7 @@ def size(
     """Needs of all roles from one demand, so that prefill and decode are sized for the same future."""
     entrance = pools.get(Role.PREFILL) or pools.get(Role.WORKER)
     exit_ = pools.get(Role.DECODE) or pools.get(Role.WORKER)
-    delay_s = limits.tick_s + _age_s(signals)
+    delay_s = limits.tick_s + _age_s(signals, limits)
     leads = {role: startup_s(memory.role(role), limits.startup_prior_s) + delay_s for role in pools}
     found = demand(
         memory,
@@ -148,10 +148,11 @@ def _pool(pool: Observed, model: CapacityModel, memory: Memory) -> DecodePool:
     return DecodePool(capacity, pool.max_running or model.max_running, usable)
 
 
-def _age_s(signals: Signals) -> float:
-    """How old the pods' samples are in the mean, in seconds: what is ordered by them comes so much later."""
-    ages = [max(signals.at - pod.sampled_at, 0.0) for pod in signals.pods if pod.sampled_at is not None]
-    return sum(ages) / len(ages) if ages else 0.0
+def _age_s(signals: Signals, limits: Limits) -> float:
+    """How old fresh samples are in the mean, in seconds: what is ordered by them comes so much later."""
+    ages = [signals.at - pod.sampled_at for pod in signals.pods if pod.sampled_at is not None]
+    fresh = [max(age_s, 0.0) for age_s in ages if age_s <= limits.fresh_s]
+    return sum(fresh) / len(fresh) if fresh else 0.0
 
 
 def _unseen_factor(entrance: Observed | None) -> float:

@@ -56,7 +56,7 @@ def queue_json(service: InferenceService) -> str:
     slo = service.spec.slo
     config = QueueConfig.model_validate(
         {
-            "order": service.spec.engine.queue_order.value,
+            "order": service.spec.queue_order.value,
             "ttft_seconds": slo.ttft_s,
             "ttft_per_1k_prompt_seconds": slo.ttft_s_per_1k_tokens or 0.0,
         }

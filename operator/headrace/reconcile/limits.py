@@ -58,7 +58,7 @@ def limits_of(
         restart_hold_s=restart_hold_s,
         max_starting=max_starting,
         starts_shared=True,
-        late_last=spec.engine.queue_order is QueueOrder.LATE_LAST,
+        late_last=spec.queue_order is QueueOrder.LATE_LAST,
         paused=service.paused,
         advisory=spec.autoscaling.mode is ScalingMode.ADVISORY,
     )

@@ -23,7 +23,7 @@ def feed(rate: Callable[[int], float], seconds: int, horizon_s: float = 60.0) ->
 
 def test_a_constant_rate_is_forecast_as_it_is() -> None:
     state = feed(lambda _t: 100.0, 3600)
-    assert outlook(state, START + 3600) == Outlook(1.0, 0.0)
+    assert outlook(state, START + 3600) == Outlook(1.0, 0.0, tried=True)
 
 
 def test_a_ramp_is_followed_ahead_of_it() -> None:

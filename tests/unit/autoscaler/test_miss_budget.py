@@ -43,12 +43,13 @@ def test_what_old_readings_ask_for_comes_so_much_later() -> None:
     fleet.step()
     fresh = fleet.signals()
     old = replace(fresh, at=fresh.at + 15.0)
+    gone = replace(fresh.pods[0], pod="gone", sampled_at=fresh.at - 3600.0)  # missing says nothing about the others
     limits, memory = Limits(Objective(), ROLES), initial_memory()
     leads = []
-    for signals in (fresh, old):
+    for signals in (fresh, old, replace(old, pods=(*old.pods, gone))):
         pools = {role: observe(signals, role, limits, memory, MODEL, signals.at) for role in ROLES}
         leads.append(size(signals, pools, MODEL, limits, memory).inputs["prefill_lead_s"])
-    assert leads[1] == pytest.approx(leads[0] + 15.0)
+    assert leads[1] == leads[2] == pytest.approx(leads[0] + 15.0)
 
 
 def test_the_misses_of_both_roles_together_are_what_the_objective_allows() -> None:
@@ -102,7 +103,10 @@ def test_prefill_keeps_a_margin_for_the_share_that_is_left_to_it() -> None:
 def test_with_late_ones_last_the_margin_is_what_loses_no_more_than_the_share() -> None:
     load = sizing_of(95.0).prefill
     assert load is not None
-    loaded = replace(load, work=10.0, alone_s=0.5, variation=2.0, budget_s=1.0)  # the example: a = 0.5
+    example = replace(load, work=10.0, alone_s=0.5, variation=2.0, budget_s=1.0)  # a = 0.5
+    assert not example.growth_known  # after five minutes no forecast was judged
+    assert spare(example, 0.04) == pytest.approx(1.61, abs=0.01)
+    loaded = replace(example, growth_known=True)
     assert spare(loaded, 0.04) == pytest.approx(0.2, abs=0.03)
     assert spare(replace(loaded, late_last=False), 0.04) == pytest.approx(1.61, abs=0.01)
     assert spare(replace(loaded, work=100.0), 0.04) == 0.0  # chance loses less even without any
@@ -121,6 +125,7 @@ def test_more_are_in_time_with_late_ones_last(replicas: int) -> None:
     assert 1.0 >= served > queued
     assert ttft_attainment(last, 5) == pytest.approx(0.5)  # half of the work fits
     assert ttft_attainment(arrival, 5) == 0.0
+    assert ttft_attainment(replace(last, tight_alone_s=1.1), 5) == 0.0  # late with any number
 
 
 @pytest.mark.parametrize("late_last", [True, False])

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from headrace.api.errors import SpecError
 from headrace.api.serving import QueueOrder
 from headrace.api.v1alpha1 import InferenceService
-from headrace.catalog.accelerators import UnknownAccelerator
+from headrace.catalog.accelerators import UnknownAccelerator, lookup
 from headrace.desired.build import build, initial_replicas, revision_of
 from headrace.desired.names import Manifest
 from headrace.desired.settings import DesiredSettings
+from headrace.reconcile.limits import limits_of
 from headrace_engine_config.config import load_config
 from headrace_engine_config.late_last import QueueConfig
 
@@ -161,6 +162,16 @@ def test_engine_json_carries_the_spec(service: Make) -> None:
             {"slo": {"ttft": "500ms", "ttftPer1kPromptTokens": "250ms"}},
             QueueConfig(ttft_seconds=0.5, ttft_per_1k_prompt_seconds=0.25),
         ),
+        (
+            "Disaggregated",
+            {"engine": {"extraArgs": {"enable-priority-scheduling": True}}},
+            QueueConfig(order="Arrival", ttft_seconds=2.0),
+        ),
+        (
+            "Disaggregated",
+            {"prefill": {"parallelism": {"pipeline": 2}}},
+            QueueConfig(order="Arrival", ttft_seconds=2.0),
+        ),
     ],
 )
 def test_queue_json_carries_the_order_and_the_objective_to_every_role(
@@ -169,6 +180,9 @@ def test_queue_json_carries_the_order_and_the_objective_to_every_role(
     chosen = service(topology, **spec)
     for role in chosen.spec.roles:
         assert queue_of(build(chosen, SETTINGS), role.value) == queue
+    timing: dict[str, Any] = {"tick_s": 5.0, "scale_down_window_s": None, "restart_hold_s": 300.0, "max_starting": 8}
+    limits = limits_of(chosen, lookup("nvidia-h100"), **timing)
+    assert limits.late_last == (queue.order == "LateLast")  # pools are sized for the order that engines keep
 
 
 @pytest.mark.parametrize("order", QueueOrder)

@@ -48,6 +48,7 @@ def ordered(*entries: Entry) -> list[float | None]:
         ([Entry(None), Entry(None)], [None, None]),
         ([Entry(9.0), Entry(0.0), Entry(0.5)], [9.0, 0.0, 0.5]),  # SGLang's own order within each part
         ([Entry(0.0, late=True), Entry(0.5)], [0.5, 0.0]),  # found late before
+        ([Entry(2.0), Entry(0.0, late=True), Entry(4.0)], [4.0, 0.0, 2.0]),  # and before what is found late now
     ],
 )
 def test_what_waited_longer_than_its_patience_when_the_newest_came_goes_last(
@@ -64,11 +65,14 @@ def entries_of(stamps: list[tuple[float, float] | None]) -> list[Entry]:
 
 
 @given(STAMPS)
-def test_nobody_is_lost_and_both_parts_keep_their_order(stamps: list[tuple[float, float] | None]) -> None:
+def test_nobody_is_lost_the_late_are_in_order_of_arrival_and_the_rest_as_they_were(
+    stamps: list[tuple[float, float] | None],
+) -> None:
     before = entries_of(stamps)
     queue = list(before)
     put_late_last(queue, lambda entry: entry.stamp)
     late = [entry for entry in before if entry.stamp is not None and entry.stamp.late]
+    late.sort(key=lambda entry: entry.arrived_s or 0.0)
     in_time = [entry for entry in before if entry.stamp is None or not entry.stamp.late]
     assert [id(entry) for entry in queue] == [id(entry) for entry in in_time + late]
     newest = max((entry.arrived_s for entry in before if entry.arrived_s is not None), default=0.0)

@@ -177,6 +177,12 @@ def test_replayed_replica_hours_are_those_of_a_fleet_that_ran_so(run: list[Tick]
         assert sum(targets(replayed, role)) == pytest.approx(sum(targets(closed, role)), rel=0.2)
 
 
+def _wait_s(tick: Tick) -> float:
+    """What a request that comes now waits for the prompts before it."""
+    decision = tick.plan.decision
+    return float(decision.inputs["backlog_s"]) / decision.roles[Role.PREFILL].serving
+
+
 @pytest.mark.parametrize(
     "change",
     [Change(headroom=2.0), Change(ttft_s=0.5), Change(ttft_s=1.0), Change(tpot_s=0.02), Change(most={Role.PREFILL: 2})],
@@ -186,9 +192,11 @@ def test_where_nothing_had_to_wait_replica_hours_are_right_for_tight_objectives_
     driven: Any, change: Change
 ) -> None:
     def rise(t: float) -> float:
-        return 4.0 + 86.0 * max(min((t - 120.0) / 200.0, 1.0, (600.0 - t) / 120.0), 0.0)
+        return 4.0 + 86.0 * max(min((t - 120.0) / 400.0, 1.0, (760.0 - t) / 120.0), 0.0)
 
     recorded: list[Tick] = driven(160, rate=rise)
+    waits_s = [_wait_s(tick) for tick in recorded]
+    assert max(waits_s) < recorded[0].limits.objective.ttft_s
     replayed = decisions(logged(recorded), change)
     closed = [tick.plan.decision for tick in driven(160, change.limits(recorded[0].limits), rate=rise)]
     for role in (Role.PREFILL, Role.DECODE):

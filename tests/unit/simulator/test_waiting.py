@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from headrace.api.roles import Role
 from headrace.simulator.request import Arrival, Live
 from headrace.simulator.waiting import Waiting
-from headrace_engine_config.late_last import QueueConfig
+from headrace_engine_config.late_last import QueueConfig, Stamp, put_late_last
 
 ORDER = QueueConfig(ttft_seconds=2.0)
 
@@ -79,3 +79,31 @@ def test_nothing_is_lost_and_both_parts_keep_the_order_of_arrival(arrivals: list
     assert sorted(order) == arrivals
     late = [at for at in arrivals if arrivals[-1] - at > 1.0]
     assert order == [at for at in arrivals if at not in late] + late
+
+
+def engine_order(arrivals: list[float], taken_at: list[int]) -> list[float]:
+    """As the engine's scheduler orders a list: whenever it takes one, by the rule of `put_late_last`."""
+    queue: list[Stamp] = []
+    order = []
+    for at, takes in zip(arrivals, taken_at, strict=True):
+        queue.append(Stamp(at, ORDER.patience_s("prefill", 100)))
+        for _ in range(min(takes, len(queue))):
+            put_late_last(queue, lambda stamp: stamp)
+            order.append(queue.pop(0).arrived_s)
+    while queue:
+        put_late_last(queue, lambda stamp: stamp)
+        order.append(queue.pop(0).arrived_s)
+    return order
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 10.0), st.integers(0, 2)), max_size=30).map(sorted))
+def test_the_simulated_engine_takes_them_in_the_order_of_the_real_one(load: list[tuple[float, int]]) -> None:
+    waiting = Waiting(Role.PREFILL, ORDER)
+    order = []
+    for at, takes in load:
+        waiting.append(live(at))
+        for _ in range(min(takes, len(waiting))):
+            queue = waiting.first(1e9)
+            assert queue is not None
+            order.append(queue.popleft().arrived)
+    assert order + taken(waiting) == engine_order([at for at, _ in load], [takes for _, takes in load])
