@@ -2,34 +2,40 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from headrace.autoscaler.history import ASSUMED_PROMPT_TOKENS, COLUMNS, Rows
-from headrace.autoscaler.lengths import LengthLaw, moments_held
+from headrace.autoscaler.lengths import LengthLaw
 from headrace.autoscaler.memory import PodMemory
 from headrace.autoscaler.prompts import Prompts
-from headrace.autoscaler.signals import ArrivalBin, PodSample
+from headrace.autoscaler.signals import ArrivalBin, PodPhase, PodSample
 
 FIRST_LOOK_S = 120  # the engine's own memory of arrivals
+APART_S = 2  # reads of one tick fall into neighbouring seconds: an engine further behind the others was not read
 
 
 def gather(
-    pods: Iterable[PodSample], memory: Mapping[str, PodMemory], law: LengthLaw
+    pods: Collection[PodSample], memory: Mapping[str, PodMemory], law: LengthLaw
 ) -> tuple[Rows, Prompts, dict[str, int], int | None]:
     """New arrivals of pods that report them: rows by second, prompts by class, per pod the last second, the front.
 
-    The front is the last second that every reporting pod has told in full: the history ends there, so that a pod read
-    a little later does not look like a fall of the load.
+    The front is the last second that is told in full: the history ends there, so that a pod read a little later does
+    not look like a fall of the load, and what pods told beyond it is taken at the next tick. A pod that was not read
+    for longer is taken to get what the others got (missing is not zero): waiting for it would hold up the decision by
+    all others, at a scrape in twenty lost and 17 pods more often than not.
     """
+    told = {pod.pod: math.floor(pod.state.at) - 1 for pod in pods if pod.state is not None}
+    front = _front(told.values())
     rows: defaultdict[int, list[float]] = defaultdict(lambda: [0.0] * COLUMNS)
     classes: defaultdict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
     until: dict[str, int] = {}
+    silent: list[int] = []
     laws = list(zip(law.mean, law.square, law.cube, strict=True))
     for pod in pods:
         state = pod.state
-        if state is None:
+        if state is None or front is None:
             continue
-        complete = math.floor(state.at) - 1
+        complete = min(told[pod.pod], front)
         old = memory.get(pod.pod)
         last = old.arrivals_until if old and old.arrivals_until else complete - FIRST_LOOK_S
         until[pod.pod] = max(complete, last)
@@ -40,8 +46,30 @@ def gather(
             if second <= complete:
                 kind = arrival.length_class
                 _add(rows[second], classes[kind], arrival, laws[kind])
+        if until[pod.pod] < front and pod.phase is PodPhase.SERVING:
+            silent.append(until[pod.pod])
+            until[pod.pod] = front
+    if silent:
+        _impute(rows, silent, len(until))
     prompts = {kind: (count, tokens) for kind, (count, tokens) in classes.items()}
-    return dict(rows), prompts, until, min(until.values()) if until else None
+    return dict(rows), prompts, until, front
+
+
+def _front(told: Iterable[int]) -> int | None:
+    """The least of the last seconds that is not far behind the middle one. 100, 99, 100, 85: 99. 100, 90: 90."""
+    ordered = sorted(told)
+    if not ordered:
+        return None
+    middle = ordered[(len(ordered) - 1) // 2]
+    return next(second for second in ordered if second >= middle - APART_S)
+
+
+def _impute(rows: Rows, silent: Collection[int], pods: int) -> None:
+    """Scale the seconds that silent pods did not tell. One of six did not: the row of the five counts 6 / 5."""
+    for second, row in rows.items():
+        unknown = sum(until < second for until in silent)
+        if unknown:
+            rows[second] = [value * pods / (pods - unknown) for value in row]
 
 
 def _add(row: list[float], of_class: list[float], arrival: ArrivalBin, law: tuple[float, float, float]) -> None:
@@ -51,16 +79,16 @@ def _add(row: list[float], of_class: list[float], arrival: ArrivalBin, law: tupl
     if count <= 0:
         return
     new = prompt - cached if prompt > cached else 0.0
-    size = prompt / count
-    kv, kv_sq = moments_held(size, *law)
+    mean, square, cube = law
     row[0] += count
     row[1] += new
     row[2] += new * new / count
     row[3] += new * (prompt + cached) / (2.0 * count)
     row[4] += prompt
-    row[5] += count * law[0]
-    row[6] += count * kv
-    row[7] += count * kv_sq
+    row[5] += count * mean
+    # count x lengths.moments_held(prompt / count, ...), without the call: a tick does this for every bin of an engine.
+    row[6] += prompt * mean + count * square / 2.0
+    row[7] += prompt * prompt / count * mean + prompt * square + count * cube / 3.0
 
 
 def reckon(pods: Iterable[PodSample], memory: Mapping[str, PodMemory]) -> tuple[Rows, int | None]:

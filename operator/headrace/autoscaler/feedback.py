@@ -52,10 +52,10 @@ def outcome(
             continue
         weight = new / len(seen)
         answers += new
-        late = [r for r in seen if r.ttft_s is not None and r.ttft_s > objective.ttft_for(r.prompt_tokens)]
+        late = [r for r in seen if r.ttft_s is not None and objective.is_late(r.ttft_s, r.prompt_tokens)]
         ttft += weight * len(late)
         alone += weight * sum(alone_s(r.prompt_tokens) > objective.ttft_for(r.prompt_tokens) for r in late)
-        tpot += weight * sum(r.tpot_s > objective.tpot_s for r in seen if r.tpot_s is not None)
+        tpot += weight * len([r for r in seen if r.tpot_s is not None and r.tpot_s > objective.tpot_s])
     return Outcome(answers, ttft, alone, tpot)
 
 

@@ -14,6 +14,7 @@ Rows = dict[int, list[float]]
 
 COLUMN_NAMES = ("count", "tokens", "tokens_sq", "context", "prompt", "output", "kv", "kv_sq")
 COLUMNS = len(COLUMN_NAMES)
+AHEAD_MOST_S = 60  # samples older than half of that tell nothing: what lies further ahead comes from a wrong clock
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,20 +22,28 @@ class History:
     """Arrivals per second, oldest first; `start` is the epoch second of the first entry.
 
     `columns` has a row for each of COLUMN_NAMES and a column for each second. It is one array because a quarter of a
-    tick would go into 2,400 single numbers; nobody writes to it.
+    tick would go into 2,400 single numbers; nobody writes to it. Of its last `ahead` seconds some engines have yet to
+    tell: they are kept and shown nowhere until then.
     """
 
     start: int = 0
     columns: FloatArray = field(default_factory=lambda: np.zeros((COLUMNS, 0)))
+    ahead: int = 0
+
+    @property
+    def told(self) -> FloatArray:
+        """The columns of the seconds that every engine has told."""
+        told: FloatArray = self.columns[:, : self.seconds]
+        return told
 
     @property
     def seconds(self) -> int:
-        """How many seconds it holds."""
-        return int(self.columns.shape[1])
+        """How many seconds every engine has told."""
+        return int(self.columns.shape[1]) - self.ahead
 
     @property
     def end(self) -> int:
-        """The epoch second after the last entry."""
+        """The epoch second after the last that every engine has told."""
         return self.start + self.seconds
 
     @property
@@ -53,25 +62,27 @@ class History:
         return self._row(3)
 
     def _row(self, index: int) -> FloatArray:
-        row: FloatArray = self.columns[index]
+        row: FloatArray = self.columns[index, : self.seconds]
         return row
 
     def __eq__(self, other: object) -> bool:
         """The same seconds with the same numbers."""
         if not isinstance(other, History):
             return NotImplemented
-        return self.start == other.start and np.array_equal(self.columns, other.columns)
+        same = (self.start, self.ahead) == (other.start, other.ahead)
+        return same and np.array_equal(self.columns, other.columns)
 
     __hash__ = None  # type: ignore[assignment]
 
     def to_dict(self) -> dict[str, Any]:
         """A list a column, JSON-able."""
-        return {"start": self.start, **dict(zip(COLUMN_NAMES, self.columns.tolist(), strict=True))}
+        return {"start": self.start, "ahead": self.ahead, **dict(zip(COLUMN_NAMES, self.columns.tolist(), strict=True))}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "History":
         """What `to_dict` wrote. Raises KeyError, TypeError or ValueError on anything else."""
-        return cls(record["start"], np.array([record[name] for name in COLUMN_NAMES], dtype=np.float64))
+        columns = np.array([record[name] for name in COLUMN_NAMES], dtype=np.float64)
+        return cls(record["start"], columns, record.get("ahead", 0))  # an older record has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,21 +123,25 @@ class Rates:
 
 
 def extend(history: History, rows: Rows, front: int | None, length: int) -> History:
-    """The history up to and including second `front`, at most `length` seconds; late rows go where they belong."""
+    """The history up to and including second `front`, at most `length` seconds, and what some engines told beyond it.
+
+    Late rows go where they belong. One engine's lost read must not cost what the others told: those seconds wait.
+    """
     if front is None or (not rows and front < history.end):
         return history
-    known = history.seconds
+    known = history.columns.shape[1]
     first = history.start if known else min((*rows, front))
-    end = max(front + 1, history.end)
-    start = max(first, end - length)
+    told = max(front + 1, history.end)
+    end = min(max((told, history.start + known, *(second + 1 for second in rows))), told + AHEAD_MOST_S)
+    start = max(first, told - length)
     columns = np.zeros((COLUMNS, end - start))
-    kept = history.end - start if known else 0
+    kept = history.start + known - start
     if kept > 0:
         columns[:, :kept] = history.columns[:, -kept:]
     for second, row in rows.items():
         if start <= second < end:
             columns[:, second - start] += row
-    return History(start, columns)
+    return History(start, columns, end - told)
 
 
 def rates(history: History, window_s: int) -> Rates:
@@ -134,7 +149,7 @@ def rates(history: History, window_s: int) -> Rates:
     seconds = min(window_s, history.seconds)
     if seconds == 0:
         return Rates(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    return Rates(float(seconds), *(history.columns[:, -seconds:].sum(axis=1) / seconds).tolist())
+    return Rates(float(seconds), *(history.told[:, -seconds:].sum(axis=1) / seconds).tolist())
 
 
 def dispersion(counts: FloatArray, window_s: int) -> float:

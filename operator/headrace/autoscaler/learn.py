@@ -1,8 +1,12 @@
 """What a tick teaches: start-up times, arrivals, answer lengths, step times."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import replace
+from operator import itemgetter
+
+import numpy as np
 
 from headrace.api.roles import Role
 from headrace.autoscaler.calibration import DecodeInterval, PrefillInterval, calibrate
@@ -21,7 +25,6 @@ from headrace.autoscaler.lengths import (
     STREAMS_LEAST,
     STREAMS_MOST,
     LengthLaw,
-    Life,
     lives_of,
 )
 from headrace.autoscaler.lengths import learn as learn_lengths
@@ -31,7 +34,6 @@ from headrace.autoscaler.observe import Observed, decode_interval, is_decode_bou
 from headrace.autoscaler.prompts import learn as learn_prompts
 from headrace.autoscaler.reprice import reprice
 from headrace.autoscaler.signals import PodPhase, PodSample, Signals
-from headrace_engine_config.length_class import LENGTH_CLASSES, length_class
 
 LEAST_STEP_S = 1e-4  # no engine decodes faster than 10,000 steps/s; keeps a division sane
 HELD_KEPT = 300  # samples of the KV held: the longest look-back at a tick a second
@@ -148,10 +150,10 @@ def _parked(pools: Mapping[Role, Observed], shape: Rates, limits: Limits) -> flo
 def _hold(  # noqa: PLR0917 - one sample with its time and what to leave out of it
     memory: RoleMemory, pool: Observed, prompt_tokens: float, parked: float, since: float, now: float
 ) -> RoleMemory:
-    """The KV that the pool holds now, added to the look-back. A pool of which nothing was read adds nothing."""
-    if pool.kv_capacity_tokens is None:
+    """The KV that a pool of decode holds now, added to the look-back. If nothing of it was read, nothing is added."""
+    if pool.kv_capacity_tokens is None or pool.role not in EXITS:
         return memory
-    kept = tuple(sample for sample in memory.held if sample[0] > since)[-HELD_KEPT:]
+    kept = memory.held[bisect_right(memory.held, since, key=itemgetter(0)) :][-HELD_KEPT:]
     held = max(pool.held_kv - parked, 0.0) if pool.role is Role.DECODE else pool.held_kv
     return replace(memory, held=(*kept, (now, held + pool.waiting_kv(prompt_tokens))))
 
@@ -162,21 +164,13 @@ def _lengths(pods: list[PodSample], law: LengthLaw, step_s: float, now: float) -
         return law
     states = [pod.state for pod in pods if pod.state is not None]
     total = float(sum(state.finished_total for state in states))
-    lives: list[list[Life]] = [[] for _ in range(LENGTH_CLASSES)]
     answers = max(FINISHED_MOST // max(len(states), 1), FINISHED_LEAST)
     streams = max(STREAMS_MOST // max(len(states), 1), STREAMS_LEAST)
     rate = (total - law.finished_total) / (now - law.at) / max(len(states), 1) if law.at else 0.0
+    lives = []
     for state in states:
         finished = state.finished[-answers:]
         sample = state.running[:: max(len(state.running) // streams, 1)]
-        done, running = lives_of(
-            [float(request.output_tokens) for request in finished],
-            [float(stream.age_tokens) for stream in sample],
-            len(finished) / rate / step_s if rate > 0.0 else math.inf,
-            float(state.running_total),
-        )
-        for request, life in zip(finished, done, strict=True):
-            lives[request.length_class].append(life)
-        for stream, life in zip(sample, running, strict=True):
-            lives[length_class(stream.prompt_tokens)].append(life)
-    return learn_lengths(lives, now, total, law)
+        window_tokens = len(finished) / rate / step_s if rate > 0.0 else math.inf
+        lives.append(lives_of(finished, sample, window_tokens, float(state.running_total)))
+    return learn_lengths(np.hstack(lives), now, total, law) if lives else law

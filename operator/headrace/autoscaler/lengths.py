@@ -6,12 +6,13 @@ Finished requests alone are biased towards short answers: the long ones are stil
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from enum import IntEnum
 
 import numpy as np
 
-from headrace.autoscaler.arrays import sums_before
-from headrace_engine_config.length_class import LENGTH_CLASSES
+from headrace.autoscaler.arrays import FloatArray, sums_before
+from headrace.autoscaler.signals import FinishedRequest, RunningStream
+from headrace_engine_config.length_class import LENGTH_CLASSES, length_class
 
 PRIOR_OUTPUT_TOKENS = 256.0  # mean answer until one was seen: the usual chat answer is 100..400 tokens
 POOL_WEIGHT = 20.0  # a class needs so many answers of its own to weigh as much as all classes together
@@ -45,56 +46,64 @@ def moments_held(size: float, mean: float, square: float, cube: float) -> tuple[
     return size * mean + square / 2.0, size * size * mean + size * square + cube / 3.0
 
 
-class Life(NamedTuple):
-    """One answer in tokens: watched from `entry` (0: from its start) until `end`, where it finished or still runs."""
+class Life(IntEnum):
+    """The rows of an array of answers; each column is one, watched from `ENTRY` until `END`, in tokens."""
 
-    entry: float
-    end: float
-    finished: bool
-    weight: float = 1.0  # streams that a sampled one stands for
+    ENTRY = 0  # 0: from its start
+    END = 1
+    FINISHED = 2  # 1: ended there, 0: still runs
+    WEIGHT = 3  # streams that a sampled one stands for
+    KIND = 4  # length class of its prompt
 
 
-def learn(lives: Sequence[Sequence[Life]], at: float, finished_total: float, old: LengthLaw) -> LengthLaw:
-    """The law from the lives seen per class. With nothing finished the old law stays."""
-    ended = [sum([life.finished for life in part]) for part in lives]
-    total = sum(ended)
-    if total == 0:
+def learn(lives: FloatArray, at: float, finished_total: float, old: LengthLaw) -> LengthLaw:
+    """The law from the lives seen (a row for each of Life). With nothing finished the old law stays."""
+    total = float(lives[Life.FINISHED].sum())
+    if total == 0.0:
         return old
-    pooled = survival_moments([life for part in lives for life in part])
+    lives = by_end(lives)
+    kinds = lives[Life.KIND]
+    ended = np.bincount(kinds.astype(int), lives[Life.FINISHED], LENGTH_CLASSES).tolist()
+    pooled = survival_moments(lives)
     rows = []
-    for part, done in zip(lives, ended, strict=True):
-        own = survival_moments(part) if done else pooled
+    for kind, done in enumerate(ended):
+        own = survival_moments(lives[:, kinds == kind]) if done else pooled
         weight = done / (done + POOL_WEIGHT)
-        rows.append(tuple(weight * mine + (1.0 - weight) * all_ for mine, all_ in zip(own, pooled, strict=True)))
+        rows.append(tuple([weight * mine + (1.0 - weight) * all_ for mine, all_ in zip(own, pooled, strict=True)]))
     new = zip(*rows, strict=True)
     seen = total + (old.seen or PRIOR_ANSWERS)
     step = max(total / seen, LAW_STEP)
     mixed = (
-        tuple(before + step * (now - before) for before, now in zip(column, fresh, strict=True))
+        tuple([before + step * (now - before) for before, now in zip(column, fresh, strict=True)])
         for column, fresh in zip((old.mean, old.square, old.cube), new, strict=True)
     )
-    return LengthLaw(at, float(seen), finished_total, *mixed)
+    return LengthLaw(at, seen, finished_total, *mixed)
 
 
-def survival_moments(lives: Sequence[Life]) -> tuple[float, float, float]:
+def by_end(lives: FloatArray) -> FloatArray:
+    """The columns sorted by end, of equal ends the finished ones first. Those of one class stay sorted among them."""
+    return lives[:, np.lexsort((-lives[Life.FINISHED], lives[Life.END]))]
+
+
+def survival_moments(lives: FloatArray) -> tuple[float, float, float]:
     """E[o], E[o^2], E[o^3] of the product-limit estimate with late entry; at least one life must have finished.
 
-    S falls at each finished length by the share of those at risk there. Finished 10 and 20, running 15, all watched
-    from the start: S = 2/3 from 10, 0 from 20, so E[o] = 10 + 10 x 2/3 = 16.7, where the finished alone give 15. What
-    outlives the longest answer seen gets an exponential tail with the mean life so far: a censored tail has no events.
+    `lives` as `by_end` sorts them. S falls at each finished length by the share of those at risk there. Finished 10
+    and 20, running 15, all watched from the start: S = 2/3 from 10, 0 from 20, so E[o] = 10 + 10 x 2/3 = 16.7, where
+    the finished alone give 15. What outlives the longest answer seen gets an exponential tail with the mean life so
+    far: a censored tail has no events.
     """
-    columns = np.array(tuple(zip(*lives, strict=True)), dtype=np.float64)
-    columns = columns[:, np.lexsort((-columns[2], columns[1]))]  # by end, of equal ends the finished ones first
-    entries, ends, finished, weights = columns
+    entries, ends, finished, weights, _ = lives
+    count = len(ends)
     order = entries.argsort()
     entered, left = sums_before(weights[order]), sums_before(weights)
     at_risk = entered[entries[order].searchsorted(ends)] - left[:-1]
     # One early end among late entrants says little: only the last of all may end the curve by itself.
-    least = np.full(len(lives), float(LEAST_AT_RISK))
+    least = np.full(count, float(LEAST_AT_RISK))
     least[-1] = weights[-1]
-    curve = np.ones(len(lives) + 1)
+    curve = np.ones(count + 1)
     (1.0 - finished * weights / np.maximum(at_risk, least)).cumprod(out=curve[1:])
-    powers = np.zeros((3, len(lives) + 1))
+    powers = np.zeros((3, count + 1))
     powers[:, 1:] = ends, ends**2, ends**3
     first, second, third = ((powers[:, 1:] - powers[:, :-1]) @ curve[:-1]).tolist()
     survival, last = float(curve[-1]), float(ends[-1])
@@ -107,15 +116,24 @@ def survival_moments(lives: Sequence[Life]) -> tuple[float, float, float]:
 
 
 def lives_of(
-    outputs: Sequence[float], ages: Sequence[float], window_tokens: float, running_total: float
-) -> tuple[list[Life], list[Life]]:
+    finished: Sequence[FinishedRequest],
+    running: Sequence[RunningStream],
+    window_tokens: float,
+    running_total: float,
+) -> FloatArray:
     """Lives of one engine's list of finished answers (newest last) and of a sample of its running streams.
 
     The list spans `window_tokens` of generation; what began before it is watched only from its start on. Without that a
     short list beside many running streams reads as if nearly nothing ended.
     """
-    count = len(outputs)
-    back = (np.array(outputs) - window_tokens * np.arange(1, count + 1) / count).clip(0.0).tolist() if count else []
-    done = [Life(entry, end, True) for entry, end in zip(back, outputs, strict=True)]
-    weight = max(running_total / len(ages), 1.0) if ages else 1.0
-    return done, [Life(max(u - window_tokens, 0.0), u, False, weight) for u in ages]
+    count, alive = len(finished), len(running)
+    lives = np.ones((len(Life), count + alive))
+    lives[Life.END] = [f.output_tokens for f in finished] + [s.age_tokens for s in running]
+    lives[Life.KIND] = [f.length_class for f in finished] + [length_class(s.prompt_tokens) for s in running]
+    lives[Life.FINISHED, count:] = 0.0
+    lives[Life.WEIGHT, count:] = max(running_total / alive, 1.0) if alive else 1.0
+    # The newest answer ended at the window's end, the oldest at its begin: each was watched for what came before it.
+    watched = np.full(count + alive, window_tokens)
+    watched[:count] *= np.arange(1, count + 1) / max(count, 1)
+    lives[Life.ENTRY] = np.maximum(lives[Life.END] - watched, 0.0)
+    return lives

@@ -28,6 +28,10 @@ class Objective:
         """The TTFT objective of a prompt. 2 s, 0.5 s per 1k: 8,000 tokens have 4 s."""
         return max(self.ttft_s, self.ttft_per_1k_prompt_s * prompt_tokens / 1000.0)
 
+    def is_late(self, ttft_s: float, prompt_tokens: float) -> bool:
+        """Whether a first token after `ttft_s` missed the prompt's objective."""
+        return ttft_s > self.ttft_s and ttft_s > self.ttft_for(prompt_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class MissShares:

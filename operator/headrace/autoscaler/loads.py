@@ -174,7 +174,7 @@ def usual_kv(memory: RoleMemory, now_kv: float, miss_share: float) -> float:
     It counts what no model of arrivals does: places taken while prompts are still computed, and their bursts. With
     fewer samples than a quantile needs, the newest one.
     """
-    values = sorted(value for _, value in memory.held)
+    values = sorted([value for _, value in memory.held])
     if len(values) < HELD_NEEDED:
         return memory.held[-1][1] if memory.held else now_kv
     return values[min(math.ceil((1.0 - miss_share) * len(values)) - 1, len(values) - 1)]

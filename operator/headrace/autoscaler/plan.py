@@ -161,14 +161,15 @@ def _role_decision(case: Case, replicas: int, vetoes: tuple[Veto, ...], sizing: 
 def _remember(memory: Memory, cases: dict[Role, Case], roles: dict[Role, RoleDecision], now: float) -> Memory:
     kept: dict[Role, RoleMemory] = {}
     for role, case in cases.items():
-        target = roles[role].target
-        old = replace(case.memory, kv_capacity_tokens=case.pool.kv_capacity_tokens or case.memory.kv_capacity_tokens)
+        target, old = roles[role].target, case.memory
+        kv_capacity_tokens = case.pool.kv_capacity_tokens or old.kv_capacity_tokens
         if case.limits.advisory:
-            kept[role] = replace(old, target=None)
+            kept[role] = replace(old, kv_capacity_tokens=kv_capacity_tokens, target=None)
             continue
         before = old.target if old.target is not None else case.current
         kept[role] = replace(
             old,
+            kv_capacity_tokens=kv_capacity_tokens,
             target=target.replicas,
             victims=target.victims,
             raised_at=now if target.replicas > before else old.raised_at,

@@ -19,7 +19,7 @@ def reprice(history: History, prompts: PromptLaw, old: LengthLaw, new: LengthLaw
     factors = [now / then if then > 0.0 else 1.0 for now, then in zip(after, before, strict=True)]
     columns = history.columns.copy()
     columns[-3:] *= np.array(factors)[:, None]  # output, kv, kv_sq
-    return History(history.start, columns)
+    return History(history.start, columns, history.ahead)
 
 
 def _price(prompts: PromptLaw, law: LengthLaw) -> tuple[float, float, float]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from headrace.autoscaler.history import COLUMN_NAMES, COLUMNS, History, Rows, dispersion, extend, rates
+from headrace.autoscaler.history import AHEAD_MOST_S, COLUMN_NAMES, COLUMNS, History, Rows, dispersion, extend, rates
 
 
 def rows_of(*seconds: int, value: float = 1.0) -> Rows:
@@ -29,6 +29,20 @@ def test_what_is_older_than_the_length_is_forgotten_also_after_a_gap_longer_than
     assert (history.start, history.seconds) == (105, 5)
     later = extend(history, rows_of(104, 200), 200, 5)
     assert (later.start, later.count.tolist()) == (196, [0.0, 0.0, 0.0, 0.0, 1.0])
+
+
+def test_what_engines_told_of_seconds_that_others_have_yet_to_tell_waits_and_is_not_lost() -> None:
+    before = extend(History(), rows_of(100, 101, 102), 100, 300)
+    assert (before.end, before.count.tolist(), rates(before, 60).count) == (101, [1.0], 1.0)
+    after = extend(before, rows_of(101, 103), 102, 300)
+    assert (after.end, after.count.tolist()) == (103, [1.0, 2.0, 1.0])
+    assert extend(after, {}, 103, 300).count.tolist() == [1.0, 2.0, 1.0, 1.0]
+    assert History.from_dict(json.loads(json.dumps(before.to_dict()))) == before
+
+
+def test_seconds_far_beyond_what_others_told_are_a_wrong_clock_and_not_kept() -> None:
+    history = extend(History(), rows_of(100, 100 + 3600), 100, 300)
+    assert (history.seconds, history.columns.shape[1]) == (1, 1 + AHEAD_MOST_S)
 
 
 def test_nothing_new_leaves_the_history_as_it_is() -> None:
