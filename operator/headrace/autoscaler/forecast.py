@@ -95,7 +95,7 @@ def outlook(state: ForecastState, now: float) -> Outlook:
     trend = 1.0 + min(max(state.point / state.level - 1.0, 0.0), cap)
     upper = state.point * (1.0 + state.error) / state.level
     tried = len(state.errors[state.best]) >= ERRORS_NEEDED
-    return Outlook(trend, min(max(upper / trend - 1.0, 0.0), cap), tried)
+    return Outlook(trend, max(min(upper, 1.0 + cap) / trend - 1.0, 0.0), tried)
 
 
 def _score(state: ForecastState, ring: list[float], steps: int, level: float) -> ForecastState:

@@ -53,10 +53,11 @@ class RoleMemory:
     victims: tuple[str, ...] = ()  # chosen at the last tick
     raised_at: float = 0.0
     lowered_at: float = 0.0
+    lowered_from: int = 0  # replicas before the steps down since the last rise
     retracted_at: float = 0.0
     kv_capacity_tokens: float | None = None  # last seen of a replica
     held: tuple[tuple[float, float], ...] = ()  # (time, KV tokens held and waited for) within the look-back
-    patience: float = 1.0  # multiplies the scale-down window; doubled by a step down that had to be taken back
+    patience: float = 1.0  # multiplies the scale-down window; grows when a step down has to be taken back
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from headrace_fakes.fluid_fleet import FluidFleet
 
 
 def documented_decision() -> Decision:
-    """Llama-8B on H100, 1,024 + 256 tokens: 30 requests/s for ten minutes, then 110; 45 s into it. At least 3 and 2."""
+    """Llama-8B on H100, 1,024 + 256 tokens: 40 requests/s for ten minutes, then 110; 45 s into it. At least 3 and 2."""
     truth = CapacityModel.prior(LLAMA_8B, lookup("nvidia-h100"))
-    fleet = FluidFleet(truth, {Role.PREFILL: 1, Role.DECODE: 1}, rate=lambda t: 30.0 if t <= 600 else 110.0)
+    fleet = FluidFleet(truth, {Role.PREFILL: 1, Role.DECODE: 1}, rate=lambda t: 40.0 if t <= 600 else 110.0)
     limits = Limits(Objective(), {Role.PREFILL: RoleLimits(3, 8), Role.DECODE: RoleLimits(2, 8)})
     memory, model = initial_memory(), truth
     while True:
