@@ -8,7 +8,7 @@ objective's share, whatever the model gets wrong.
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from headrace.autoscaler.limits import MissShares, Objective
 from headrace.autoscaler.memory import Feedback, PodMemory
@@ -72,9 +72,8 @@ def learn(old: Feedback, found: Outcome, may: MissShares, elapsed_s: float, *, d
     answers = keep * old.answers + found.answers
     ttft, tpot = keep * old.ttft_missed + found.ttft_missed, keep * old.tpot_missed + found.tpot_missed
     alone = keep * old.late_alone + found.late_alone
-    new = replace(old, seconds=seconds, answers=answers, ttft_missed=ttft, late_alone=alone, tpot_missed=tpot)
     if answers < LEAST_ANSWERS or seconds <= 0.0:
-        return new
+        return Feedback(seconds, answers, ttft, alone, tpot, old.prefill, old.decode)
     per_s = answers / seconds
     late, slow = found.ttft_missed - found.late_alone, found.tpot_missed
     prefill_missed, decode_missed = (0.0, late + slow) if decode_bound else (late, slow)
@@ -84,7 +83,8 @@ def learn(old: Feedback, found: Outcome, may: MissShares, elapsed_s: float, *, d
         prefill = max(prefill, both)
     if tpot > HELPS_SHARE * may.decode * answers:
         decode = max(decode, both)
-    return replace(new, prefill=_step(old.prefill, prefill, per_s), decode=_step(old.decode, decode, per_s))
+    steps = _step(old.prefill, prefill, per_s), _step(old.decode, decode, per_s)
+    return Feedback(seconds, answers, ttft, alone, tpot, *steps)
 
 
 def _step(integral: float, excess: float, per_s: float) -> float:

@@ -79,12 +79,13 @@ def _jump(history: History, long_s: int) -> Rates | None:
     """
     if history.seconds < 3 * JUMP_S:
         return None
-    before = History(history.start, history.told[:, :-JUMP_S])
-    old, new = rates(before, long_s), rates(history, JUMP_S)
-    if new.count < JUMP_TIMES * old.count:
+    old = float(history.count[-long_s - JUMP_S : -JUMP_S].mean())
+    new = float(history.count[-JUMP_S:].mean())
+    if new < JUMP_TIMES * old:
         return None
-    scatter = math.sqrt(history_dispersion(before) * old.count / JUMP_S)
-    return new if new.count - old.count > JUMP_SIGMAS * scatter else None
+    before = History(history.start, history.told[:, :-JUMP_S])
+    scatter = math.sqrt(history_dispersion(before) * old / JUMP_S)
+    return rates(history, JUMP_S) if new - old > JUMP_SIGMAS * scatter else None
 
 
 def prefill_load(  # noqa: PLR0917 - a pure sum of its inputs
