@@ -1,5 +1,6 @@
 """What engines and gateways answer, read into typed samples. Whatever is malformed is an error, never a zero."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 
 from headrace.autoscaler.signals import ArrivalBin, EngineLoad, EngineState, FinishedRequest, RunningStream
 from headrace.engines.versions import AGGREGATED, dead, read_as, renamed, text
+from headrace_engine_config.length_class import LENGTH_CLASSES
 
 _DISAGGREGATION = {
     "prefill_bootstrap_requests": "prefill_bootstrap_queue_reqs",
@@ -157,11 +159,13 @@ def _state(answer: Mapping[str, Any]) -> EngineState:
     running = tuple(RunningStream(int(s["prompt_tokens"]), int(s["age_tokens"])) for s in answer["running"])
     totals = answer.get("totals") or {}
     return EngineState(
-        at=float(answer["at"]),
-        started_at=float(answer["started_at"]),
+        at=_time_s(answer["at"]),
+        started_at=_time_s(answer["started_at"]),
         queued_tokens=int(answer["queued_tokens"]),
         arrivals=tuple(
-            ArrivalBin(int(b["at"]), int(b["class"]), int(b["count"]), int(b["prompt_tokens"]), int(b["cached_tokens"]))
+            ArrivalBin(
+                int(b["at"]), _class(b["class"]), int(b["count"]), int(b["prompt_tokens"]), int(b["cached_tokens"])
+            )
             for b in answer["arrivals"]
         ),
         running=running,
@@ -174,7 +178,21 @@ def _state(answer: Mapping[str, Any]) -> EngineState:
 
 def _finished(row: Mapping[str, Any]) -> FinishedRequest:
     waits = (None if row.get(name) is None else float(row[name]) for name in ("ttft_s", "tpot_s"))
-    return FinishedRequest(int(row["class"]), int(row["prompt_tokens"]), int(row["output_tokens"]), *waits)
+    return FinishedRequest(_class(row["class"]), int(row["prompt_tokens"]), int(row["output_tokens"]), *waits)
+
+
+def _class(value: Any) -> int:
+    kind = int(value)
+    if not 0 <= kind < LENGTH_CLASSES:
+        raise MalformedError(f"length class {kind} is not within 0..{LENGTH_CLASSES - 1}")
+    return kind
+
+
+def _time_s(value: Any) -> float:
+    seconds = float(value)
+    if not math.isfinite(seconds):
+        raise MalformedError(f"{seconds} is no time")
+    return seconds
 
 
 def _host(url: str) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from headrace.autoscaler.signals import ArrivalBin, FinishedRequest, RunningStream
 from headrace.engines.parse import MalformedError, parse_exposition, parse_loads, parse_state, parse_workers
+from headrace_engine_config.length_class import LENGTH_CLASSES
 
 # As SGLang 0.5.23 answered, shortened.
 ROW: dict[str, Any] = {
@@ -177,6 +178,20 @@ def test_a_state_without_a_field_is_an_error(missing: str) -> None:
 def test_a_state_of_another_version_is_an_error() -> None:
     with pytest.raises(MalformedError, match="version 2"):
         parse_state({**STATE, "version": 2})
+
+
+@pytest.mark.parametrize("kind", [-1, LENGTH_CLASSES])
+@pytest.mark.parametrize("field", ["arrivals", "finished"])
+def test_a_length_class_that_does_not_exist_is_an_error(field: str, kind: int) -> None:
+    row = {**STATE[field][0], "class": kind}
+    with pytest.raises(MalformedError, match=rf"length class {kind} is not within 0\.\.11"):
+        parse_state({**STATE, field: [row]})
+
+
+@pytest.mark.parametrize("field", ["at", "started_at"])
+def test_a_time_that_is_none_is_an_error(field: str) -> None:
+    with pytest.raises(MalformedError, match="nan is no time"):
+        parse_state({**STATE, field: float("nan")})
 
 
 def test_workers_by_host() -> None:
