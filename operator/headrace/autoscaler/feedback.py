@@ -54,7 +54,7 @@ def outcome(
         answers += new
         late = [r for r in seen if r.ttft_s is not None and objective.is_late(r.ttft_s, r.prompt_tokens)]
         ttft += weight * len(late)
-        alone += weight * sum(alone_s(r.prompt_tokens) > objective.ttft_for(r.prompt_tokens) for r in late)
+        alone += weight * len([r for r in late if objective.is_late(alone_s(r.prompt_tokens), r.prompt_tokens)])
         tpot += weight * len([r for r in seen if r.tpot_s is not None and r.tpot_s > objective.tpot_s])
     return Outcome(answers, ttft, alone, tpot)
 

@@ -20,7 +20,7 @@ from headrace.autoscaler.prompts import tight_prompt_tokens
 
 SHORT_S, LONG_S = 60, 300  # a minute smooths single requests, five minutes single bursts
 LEAST_SHORT_S = 5  # the shortest history that a rate is taken from: a tick
-JUMP_S = 20  # a burst that lasted so long lasts on more often than not; shorter ones end before help comes
+JUMP_S = 20  # a third of the minute: bursts that end sooner are over long before help comes
 JUMP_TIMES = 3.0  # the rate before: of a smaller jump what runs still serves a good part while the minute fills
 JUMP_SIGMAS = 4.0  # beyond the scatter of the rate before: once in 30,000 windows by chance
 # Bursts like those of the look-back may take all misses where a start takes so long, half of them at twice that: larger

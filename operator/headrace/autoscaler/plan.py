@@ -17,15 +17,12 @@ from headrace.autoscaler.learn import learn
 from headrace.autoscaler.limits import Limits, RoleLimits
 from headrace.autoscaler.memory import Memory, RoleMemory, add_peak, startup_s
 from headrace.autoscaler.observe import Observed, observe
+from headrace.autoscaler.patience import lowered_from, patience
 from headrace.autoscaler.signals import Signals
 from headrace.autoscaler.sizing import Sizing, size
 from headrace.autoscaler.targets import pick, reason_of, sentence
 
 IDLE_NEED = 0.1  # replicas: below this no constraint is worth naming but the lower bound
-MORE_PATIENCE = 3.0  # for a step taken back: with twice the window the same burst brought it back once more
-MOST_PATIENCE = 6.0  # an hour at the shortest default window: what outlasts that is a change of the load
-SOON_S = 1200.0  # a cycle shorter than 40 minutes is more than three reversals an hour for the role
-PATIENCE_S = 3600.0  # without a change before patience is given back
 SETTLE_S = 30.0  # an order shows in the pods' phases after an API round trip and a scrape: until then it still holds
 
 
@@ -174,33 +171,7 @@ def _remember(memory: Memory, cases: dict[Role, Case], roles: dict[Role, RoleDec
             victims=target.victims,
             raised_at=now if target.replicas > before else old.raised_at,
             lowered_at=now if target.replicas < before else old.lowered_at,
-            lowered_from=_lowered_from(old, target.replicas, before),
-            patience=_patience(case, target.replicas, before, now),
+            lowered_from=lowered_from(old, target.replicas, before),
+            patience=patience(old, case.window_s, target.replicas, before, now),
         )
     return replace(memory, at=now, roles=kept)
-
-
-def _lowered_from(memory: RoleMemory, replicas: int, before: int) -> int:
-    if replicas < before and memory.lowered_at <= memory.raised_at:
-        return before
-    return memory.lowered_from
-
-
-def _patience(case: Case, replicas: int, before: int, now: float) -> float:
-    """Triples when a step down is taken back soon (20 minutes, or two windows), halves after an hour in which none was.
-
-    The window that fits a load cannot be known beforehand; being wrong costs a start-up, so it is learned like a
-    back-off. 600 s become 1,800 s after one reversal; from six windows on it grows no more. A rise beyond what there
-    was before is a new load, and waiting would not have helped: 18 -> 17 -> 21 took back one of four, 600 s become 900.
-    """
-    memory = case.memory
-    if (
-        replicas > before
-        and memory.lowered_at > memory.raised_at
-        and now - memory.lowered_at < max(SOON_S, 2.0 * case.window_s)
-    ):
-        taken_back = min(max(memory.lowered_from - before, 0) / (replicas - before), 1.0)
-        return min(memory.patience * (1.0 + (MORE_PATIENCE - 1.0) * taken_back), MOST_PATIENCE)
-    if memory.patience > 1.0 and now - memory.raised_at > PATIENCE_S and now - memory.lowered_at > PATIENCE_S:
-        return max(memory.patience / 2.0, 1.0)
-    return memory.patience

@@ -1,8 +1,9 @@
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
-from headrace.autoscaler.forecast import ERRORS_NEEDED, ForecastState, Outlook, observe, outlook
+from headrace.autoscaler.forecast import BUCKET_S, ERRORS_NEEDED, ForecastState, Outlook, observe, outlook
 from headrace.autoscaler.history import COLUMNS, History
 from headrace.autoscaler.loads import demand
 from headrace.autoscaler.memory import Memory
@@ -60,6 +61,16 @@ def test_without_a_day_of_history_growth_is_capped() -> None:
     seen = outlook(state, START + 7200)
     assert seen.trend <= 1.5
     assert seen.error <= 0.5
+    assert seen.trend * (1.0 + seen.error) <= 1.5 + 1e-9
+
+
+def test_trend_and_error_add_at_most_half_together_until_a_day_was_seen() -> None:
+    state = ForecastState(begun=START // BUCKET_S, point=127.0, level=100.0, error=0.5)
+    seen = outlook(state, START + 3600)
+    assert seen.trend == pytest.approx(1.27)
+    assert seen.trend * (1.0 + seen.error) == pytest.approx(1.5)
+    later = outlook(state, START + 86_400)
+    assert later.trend * (1.0 + later.error) == pytest.approx(1.27 * 1.5)
 
 
 def test_memory_is_bounded() -> None:

@@ -41,8 +41,9 @@ def test_bursts_as_there_were_before_are_no_jump() -> None:
 
 
 def test_a_burst_that_chance_explains_is_no_jump() -> None:
-    lumps = [part for _ in range(28) for part in ((9, 0.0), (1, 10.0))]
-    assert seen(*lumps, (19, 0.0), (1, 60.0))[0] == pytest.approx(100 / 60)
+    lumps = [part for _ in range(9) for part in ((1, 30.0), (29, 0.0))]  # 1 a second, index of dispersion 30
+    assert seen(*lumps, (19, 0.0), (1, 80.0))[0] == pytest.approx((30 + 80) / 60)  # 4 a second, within 1 + 4 x 1.2
+    assert seen(*lumps, (19, 0.0), (1, 160.0))[0] == pytest.approx(8.0)
 
 
 def test_what_a_jump_left_behind_does_not_outweigh_the_minute() -> None:

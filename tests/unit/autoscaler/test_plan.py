@@ -10,7 +10,8 @@ from headrace.autoscaler.capacity import CapacityModel
 from headrace.autoscaler.decision import Decision, Reason
 from headrace.autoscaler.limits import Limits, Objective, RoleLimits
 from headrace.autoscaler.memory import Memory, initial_memory
-from headrace.autoscaler.plan import MOST_PATIENCE, plan
+from headrace.autoscaler.patience import MOST_PATIENCE
+from headrace.autoscaler.plan import plan
 from headrace.catalog.accelerators import lookup
 from headrace.catalog.measured import LLAMA_8B
 from headrace.catalog.step_times import StepTimes

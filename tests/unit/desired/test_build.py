@@ -8,15 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.api.errors import SpecError
-from headrace.api.serving import QueueOrder
 from headrace.api.v1alpha1 import InferenceService
-from headrace.catalog.accelerators import UnknownAccelerator, lookup
+from headrace.catalog.accelerators import UnknownAccelerator
 from headrace.desired.build import build, initial_replicas, revision_of
 from headrace.desired.names import Manifest
 from headrace.desired.settings import DesiredSettings
-from headrace.reconcile.limits import limits_of
 from headrace_engine_config.config import load_config
-from headrace_engine_config.late_last import QueueConfig
 
 Make = Callable[..., InferenceService]
 SETTINGS = DesiredSettings()
@@ -30,10 +27,6 @@ def find(manifests: tuple[Manifest, ...], kind: str, name: str) -> Manifest:
 def pods(manifests: tuple[Manifest, ...]) -> dict[str, dict[str, Any]]:
     """Pod templates by Deployment name."""
     return {m["metadata"]["name"]: m["spec"]["template"] for m in manifests if m["kind"] == "Deployment"}
-
-
-def queue_of(manifests: tuple[Manifest, ...], role: str) -> QueueConfig:
-    return QueueConfig.model_validate_json(find(manifests, "ConfigMap", f"chat-{role}-engine")["data"]["queue.json"])
 
 
 def container(template: dict[str, Any]) -> dict[str, Any]:
@@ -152,45 +145,6 @@ def test_engine_json_carries_the_spec(service: Make) -> None:
     assert config.extra_args == {"attention-backend": "fa3"}
 
 
-@pytest.mark.parametrize(
-    ("topology", "spec", "queue"),
-    [
-        ("Disaggregated", {}, QueueConfig(order="LateLast", ttft_seconds=2.0)),
-        ("Aggregated", {"engine": {"queueOrder": "Arrival"}}, QueueConfig(order="Arrival", ttft_seconds=2.0)),
-        (
-            "Disaggregated",
-            {"slo": {"ttft": "500ms", "ttftPer1kPromptTokens": "250ms"}},
-            QueueConfig(ttft_seconds=0.5, ttft_per_1k_prompt_seconds=0.25),
-        ),
-        (
-            "Disaggregated",
-            {"engine": {"extraArgs": {"enable-priority-scheduling": True}}},
-            QueueConfig(order="Arrival", ttft_seconds=2.0),
-        ),
-        (
-            "Disaggregated",
-            {"prefill": {"parallelism": {"pipeline": 2}}},
-            QueueConfig(order="Arrival", ttft_seconds=2.0),
-        ),
-    ],
-)
-def test_queue_json_carries_the_order_and_the_objective_to_every_role(
-    service: Make, topology: str, spec: dict[str, Any], queue: QueueConfig
-) -> None:
-    chosen = service(topology, **spec)
-    for role in chosen.spec.roles:
-        assert queue_of(build(chosen, SETTINGS), role.value) == queue
-    timing: dict[str, Any] = {"tick_s": 5.0, "scale_down_window_s": None, "restart_hold_s": 300.0, "max_starting": 8}
-    limits = limits_of(chosen, lookup("nvidia-h100"), **timing)
-    assert limits.late_last == (queue.order == "LateLast")  # pools are sized for the order that engines keep
-
-
-@pytest.mark.parametrize("order", QueueOrder)
-def test_every_order_of_the_spec_is_one_that_engines_know(service: Make, order: QueueOrder) -> None:
-    built = build(service(engine={"queueOrder": order.value}), SETTINGS)
-    assert queue_of(built, "decode").order == order.value
-
-
 def test_accelerators_are_asked_for_by_the_catalogues_name(service: Make) -> None:
     pool = {"parallelism": {"tensor": 4}, "resources": {"requests": {"cpu": 8}}}
     template = pods(build(service(decode=pool), SETTINGS))["chat-decode"]
@@ -287,24 +241,6 @@ def test_what_concerns_the_engines_makes_a_revision_of_all_roles(service: Make, 
         old, new = (t[name]["metadata"]["labels"]["headrace.dev/revision"] for t in (before, after))
         assert old != new
         assert len(new) == 10
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"slo": {"ttft": "9s"}}, {"slo": {"ttftPer1kPromptTokens": "1s"}}, {"engine": {"queueOrder": "Arrival"}}],
-)
-@pytest.mark.parametrize("topology", TOPOLOGIES)
-def test_a_changed_order_or_objective_reaches_running_engines_by_queue_json_alone(
-    service: Make, topology: str, change: dict[str, Any]
-) -> None:
-    old, new = service(topology), service(topology, **change)
-    before, after = build(old, SETTINGS), build(new, SETTINGS)
-    assert revision_of(old, SETTINGS) == revision_of(new, SETTINGS)
-    changed = {manifest["metadata"]["name"] for manifest, other in zip(before, after, strict=True) if manifest != other}
-    assert changed == {f"chat-{role.value}-engine" for role in old.spec.roles}
-    for name in changed:
-        data, other = (find(built, "ConfigMap", name)["data"] for built in (before, after))
-        assert {key for key in data if data[key] != other[key]} == {"queue.json"}
 
 
 @pytest.mark.parametrize(

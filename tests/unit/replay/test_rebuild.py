@@ -1,6 +1,6 @@
 """Signals again from what a Prometheus keeps: close to what was decided, and plain about what it does not know."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from math import ceil
@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.api.roles import Role
+from headrace.autoscaler.decision import Reason, RoleDecision
 from headrace.autoscaler.freshness import health
 from headrace.autoscaler.rebuild import entries
 from headrace.autoscaler.recording import Recording, Totals, states
@@ -69,19 +70,37 @@ def test_a_change_asks_for_about_as_much_as_on_the_log_of_the_same_run(
         assert sum(targets(rebuilt, role)) == pytest.approx(sum(targets(logged, role)), rel=0.25)
 
 
-def test_a_change_orders_nothing_for_what_the_approximation_is_off_by(run: list[Tick]) -> None:
-    found = beside(replay(entries(recording_of(run, scrape_s=15.0))))
-    made = [(step.entry, step.decision.roles) for step in replay(found, Change(headroom=2.0)) if step.decision]
-    for role in (Role.PREFILL, Role.DECODE):
-        grown = [
-            (entry.signals.pools[role].desired, new[role])
-            for (_, old), (entry, new) in pairwise(made)
-            if new[role].target.replicas > old[role].target.replicas
-        ]
-        assert grown
-        # What the operator had ordered stands there, though scrapes of 15 s show later what it was ordered for.
-        for ordered, part in grown:
-            assert part.target.replicas <= max(ordered, ceil(max(need.replicas for need in part.needs)))
+def doubled(found: Iterator[Entry], role: Role) -> Iterator[tuple[int, RoleDecision]]:
+    """Decisions that grow with twice the headroom, each beside the replicas that the operator had ordered by then."""
+    made = [(step.entry, step.decision.roles[role]) for step in replay(found, Change(headroom=2.0)) if step.decision]
+    for (_, old), (entry, new) in pairwise(made):
+        if new.target.replicas > old.target.replicas:
+            yield entry.signals.pools[role].desired, new
+
+
+def asked(part: RoleDecision) -> int:
+    return ceil(max(need.replicas for need in part.needs))
+
+
+@pytest.mark.parametrize("role", [Role.PREFILL, Role.DECODE])
+def test_a_change_orders_nothing_for_what_the_approximation_is_off_by(
+    driven: Callable[..., list[Tick]], role: Role
+) -> None:
+    rise = driven(160, rate=lambda t: 90.0 if 120 < t < 400 else 40.0)  # one that scrapes of 15 s can follow
+    grown = list(doubled(beside(replay(entries(recording_of(rise, scrape_s=15.0)))), role))
+    assert grown
+    for _, part in grown:
+        assert part.target.replicas <= asked(part)
+
+
+@pytest.mark.parametrize("role", [Role.PREFILL, Role.DECODE])
+def test_what_the_operator_ordered_stands_though_scrapes_show_later_what_for(run: list[Tick], role: Role) -> None:
+    grown = list(doubled(beside(replay(entries(recording_of(run, scrape_s=15.0)))), role))
+    assert grown
+    for ordered, part in grown:
+        assert part.target.replicas <= asked(part) or (
+            part.target.replicas == ordered and part.reason is not Reason.SCALE_UP
+        )
 
 
 def test_a_change_that_changes_nothing_has_no_effect_though_the_replay_is_approximate(run: list[Tick]) -> None:
