@@ -82,7 +82,7 @@ def pods(draw: st.DrawFn, role: Role, index: int) -> PodSample:
         role=role,
         phase=phase,
         created_at=NOW - 2000,
-        ready_at=None if phase is PodPhase.STARTING else NOW - draw(st.floats(0, 1990)),
+        ready_at=None if phase is PodPhase.STARTING else NOW - draw(st.floats(0, 1990) | st.floats(0, 30)),
         sampled_at=at,
         load=draw(loads()) if at is not None else None,
         state=draw(st.none() | states(at)) if at is not None else None,

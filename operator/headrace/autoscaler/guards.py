@@ -49,10 +49,12 @@ def paused(case: Case, wanted: int) -> tuple[int, str] | None:
 
 
 def signals(case: Case, wanted: int) -> tuple[int, str] | None:
-    """A pod that was not read may be saturated: nothing goes."""
-    if wanted >= case.current or (not case.pool.unseen and not case.pool.stale and case.health.healthy):
+    """A pod that was not read may be saturated: nothing goes. One that is just Ready is read within a tick or two."""
+    if wanted >= case.current:
         return None
-    return _hold(case, f"signals are not fresh for every pod ({case.health.reason})")
+    if case.pool.unseen or case.pool.stale or not case.health.healthy:
+        return _hold(case, f"signals are not fresh for every pod ({case.health.reason})")
+    return _hold(case, f"{case.pool.new} pods just Ready were not read yet") if case.pool.new else None
 
 
 def restart_hold(case: Case, wanted: int) -> tuple[int, str] | None:

@@ -28,6 +28,7 @@ class Observed:
     starting: tuple[PodSample, ...]
     draining: tuple[PodSample, ...]
     unseen: int  # serving pods whose sample is missing; one that has just become Ready is none
+    new: int  # serving pods that have just become Ready and were not read yet
     stale: int
     current: int  # replicas that are meant to stay: serving, starting, and ordered but not visible yet
     floor: int
@@ -85,6 +86,7 @@ def observe(  # noqa: PLR0917 - one role of one tick
         starting=starting,
         draining=draining,
         unseen=unseen,
+        new=new,
         stale=states.count(Freshness.STALE),
         current=ordered,
         floor=pool.floor if pool else 0,

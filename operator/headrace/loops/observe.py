@@ -35,6 +35,6 @@ async def _together(calls: Iterable) -> list:  # type: ignore[type-arg]
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(call) for call in calls]
-    except* Exception as errors:
+    except ExceptionGroup as errors:  # not except*: before Python 3.11.4 what that raises comes wrapped in a group
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]

@@ -86,12 +86,16 @@ class WorkQueue:
 
     async def run(self, handler: Handler, workers: int) -> None:
         """Serve until cancelled, or until the handler raises NotLeader. The passes that run are cancelled with it."""
+        refused: NotLeader | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(workers):
                     group.create_task(self._work(handler), name=f"worker-{number}")
         except* NotLeader as group_error:
-            raise NotLeader("a write was refused by the lease's gate") from group_error.exceptions[0]
+            refused = NotLeader("a write was refused by the lease's gate")
+            refused.__cause__ = group_error.exceptions[0]
+        if refused is not None:  # out here: before Python 3.11.4 what an except* raises comes wrapped in a group
+            raise refused
 
     async def _work(self, handler: Handler) -> None:
         while True:

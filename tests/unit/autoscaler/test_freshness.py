@@ -143,6 +143,16 @@ def test_a_pod_that_has_just_become_ready_brings_no_load_of_its_own() -> None:
     assert len(with_new.serving) == 2
 
 
+def test_nothing_goes_before_a_pod_that_has_just_become_ready_was_read() -> None:
+    limits = replace(LIMITS, restart_hold_s=0.0, scale_down_window_s=0.0)
+    for pods in ((just_ready("a"), just_ready("b")), (pod("a"), just_ready("b"))):
+        made = plan(signals(*pods), MODEL, limits, initial_memory(), NOW).decision.roles[Role.WORKER]
+        assert made.target.replicas == 2
+        assert "not read yet" in made.message
+    read = plan(signals(pod("a"), pod("b")), MODEL, limits, initial_memory(), NOW).decision.roles[Role.WORKER]
+    assert read.target.replicas == 1
+
+
 def look(*pods: PodSample) -> Observed:
     return observe(signals(*pods), Role.WORKER, LIMITS, initial_memory(), MODEL, NOW)
 
