@@ -64,6 +64,12 @@ bench-autoscaling: ## Headrace against its baselines on traces (TRACES=dir DELAY
 	$(RUN) python -m e2e.benchmarks.autoscaling $(if $(TRACES),--traces '$(TRACES)') $(if $(DELAYS),--delays $(DELAYS)) \
 		$(if $(OUT),--out '$(OUT)') $(if $(QUICK),--quick) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS))
 
+.PHONY: bench-stress
+bench-stress: ## The same as bench-autoscaling QUICK=1, on six synthetic stress loads that it makes (OUT=dir)
+	$(RUN) python -m e2e.benchmarks.stressors --out '$(or $(OUT),bench-out/stress)/traces'
+	$(RUN) python -m e2e.benchmarks.autoscaling --quick --traces '$(or $(OUT),bench-out/stress)/traces' \
+		--out '$(or $(OUT),bench-out/stress)' $(if $(JOBS),--jobs $(JOBS))
+
 .PHONY: bench-robustness
 bench-robustness: ## Headrace with late metrics, a wrong model, slow and failed starts (TRACES=dir OUT=dir ABLATE=1: 8 minutes)
 	$(RUN) python -m e2e.benchmarks.robustness $(if $(TRACES),--traces '$(TRACES)') $(if $(OUT),--out '$(OUT)') \
