@@ -175,7 +175,8 @@ def resident(
     running_var = running + extra * running**2 / (max(load.rate, 1e-9) * life_s)
     size = load.kv * tpot_s / running if running > 0.0 else 0.0
     size_var = max(load.kv_sq * tpot_s - running * size * size, 0.0)
-    running_var += (running * load.error / ERROR_Z) ** 2
+    # The error is a quantile that was seen, capped, no law with a tail: beyond its own quantile it adds itself once.
+    running_var += (running * load.error / max(z, ERROR_Z)) ** 2
     kv_var = running_var * (size + load.reserved) ** 2 + max(n, 1.0) * size_var
     return Resident(
         tpot_s, running, held_kv, gamma_quantile(running, running_var, z), gamma_quantile(held_kv, kv_var, z)
