@@ -1,17 +1,37 @@
 """What a synthetic load is made of: levels over time, scatter, kinds of requests, prefixes. Read from JSON."""
 
+import itertools
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
-GRID_S = 0.1  # the rate is integrated on this grid: a hundredth of the shortest window that anything is judged in
+GRID_S = 0.1  # the rate is integrated on this grid: a fifth of the shortest burst that the clairvoyant looks at
 
 Floats = npt.NDArray[np.float64]
 NonNegative = Annotated[float, Field(ge=0.0)]
-Points = Annotated[tuple[tuple[float, float], ...], Field(min_length=1)]  # (second, value), joined by straight lines
+
+
+def _in_order(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    if any(later[0] <= earlier[0] for earlier, later in itertools.pairwise(points)):
+        raise ValueError("the seconds of its points must rise")
+    return points
+
+
+# (second, value), joined by straight lines
+Points = Annotated[tuple[tuple[float, NonNegative], ...], Field(min_length=1), AfterValidator(_in_order)]
 
 
 class _Model(BaseModel):
@@ -26,6 +46,12 @@ class Step(_Model):
     end: NonNegative
     height: float
     ramp_s: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _ends_after_it_began(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError(f"end {self.end:g} is not after start {self.start:g}")
+        return self
 
     def at(self, t: Floats) -> Floats:
         """What it adds to the level at the times `t`."""
@@ -70,6 +96,12 @@ class Lengths(_Model):
     min: PositiveInt
     max: PositiveInt
 
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.max < self.min:
+            raise ValueError(f"max {self.max} is below min {self.min}")
+        return self
+
     def draw(self, rng: np.random.Generator, scale: Floats) -> npt.NDArray[np.int32]:
         """One length for each entry of `scale`, which multiplies the mean."""
         sigma2 = np.log1p(self.cv**2)
@@ -101,17 +133,22 @@ class RequestClass(_Model):
     scale_out: Points = ((0.0, 1.0),)
     prefix: Prefix | None = None
 
+    @property
+    def points(self) -> Points:
+        """Its weight over time."""
+        return ((0.0, self.weight),) if isinstance(self.weight, float) else self.weight
+
     def weights(self, t: Floats) -> Floats:
         """Its weight at the times `t`."""
-        return curve(((0.0, self.weight),) if isinstance(self.weight, float) else self.weight, t)
+        return curve(self.points, t)
 
 
 class Scenario(_Model):
     """A load: level over time in units of UNIT_RPS, the scatter of arrivals, the kinds of requests."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")  # notes and statistics beside it do no harm
+    model_config = ConfigDict(frozen=True, extra="allow")  # notes and statistics beside it do no harm, but are named
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]  # of the file
     tests: str
     duration_s: PositiveFloat
     base: NonNegative
@@ -120,7 +157,15 @@ class Scenario(_Model):
     noise_step_s: PositiveFloat = 5.0
     cv: PositiveFloat = 1.0  # of the times between arrivals, 1 is a Poisson process
     classes: Annotated[tuple[RequestClass, ...], Field(min_length=1)]
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]  # the first is drawn
+
+    @model_validator(mode="after")
+    def _somebody_always_comes(self) -> Self:
+        corners = {0.0, *(at for kind in self.classes for at, _ in kind.points)}  # between them a sum can't reach 0
+        for at in sorted(corners):
+            if sum(float(kind.weights(np.array([at]))[0]) for kind in self.classes) <= 0.0:
+                raise ValueError(f"at {at:g} s no class has a weight")
+        return self
 
 
 class ScenarioFile(_Model):
@@ -129,6 +174,14 @@ class ScenarioFile(_Model):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     scenarios: Annotated[tuple[Scenario, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [scenario.name for scenario in self.scenarios]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two scenarios would write one file: {', '.join(twice)}")
+        return self
 
 
 def curve(points: Points, t: Floats) -> Floats:
@@ -140,7 +193,7 @@ def curve(points: Points, t: Floats) -> Floats:
 def read(path: Path) -> tuple[Scenario, ...]:
     """The scenarios of a file. Raises ValueError that names the field."""
     try:
-        return TypeAdapter(ScenarioFile).validate_json(path.read_bytes()).scenarios
+        return ScenarioFile.model_validate_json(path.read_bytes()).scenarios
     except ValidationError as error:
         lines = [f"{'.'.join(str(part) for part in e['loc']) or 'file'}: {e['msg']}" for e in error.errors()]
         raise ValueError(f"{path}: " + "; ".join(lines)) from error

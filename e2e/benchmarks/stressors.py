@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from e2e.benchmarks.scenario import GRID_S, Floats, Scenario, curve, read
+from headrace.simulator.prefix_cache import BLOCK_TOKENS
 
 COMMITTED = Path(__file__).with_name("stressors.json")
-UNIT_RPS = 8.0  # requests/s of a level of 1: about what one measured replica carries; the benchmark scales it anyway
-BLOCK_TOKENS = 512  # of a prefix block, as in the other traces
+UNIT_RPS = 8.0  # requests/s of a level of 1: enough for a window of tens of thousands; the benchmark scales every load
 GROUP_STRIDE = 1 << 20  # blocks a shared prefix may have before it meets the next one's numbers: half a billion tokens
 
 
@@ -88,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     for scenario in scenarios:
         print(f"{write(scenario, args.out)}: {scenario.tests}")
+        if scenario.model_extra:
+            print(f"  not read: {', '.join(scenario.model_extra)}")
     return 0
 
 

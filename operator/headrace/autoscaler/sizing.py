@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headrace.api.roles import Role
@@ -131,9 +131,22 @@ def _decode(  # noqa: PLR0917 - a pure sum of its inputs
 ) -> tuple[DecodeLoad, tuple[Need, ...]]:
     # What the look-back held is over time, and is most when prefill was late: taken at the whole miss share.
     load = _decode_load(found, pool, memory, model, limits.objective.miss_share)
-    scale = model.headroom(model.decode_valid) * limits.headroom * beside_error(memory.feedback.decode, load.error)
+    scale = model.headroom(model.decode_valid) * limits.headroom
     capacity = _pool(pool, model, memory)
-    return load, decode_needs(load, model, capacity, limits.objective, may_miss, prefill_work=work, scale=scale)
+
+    def needs(load: DecodeLoad, scale: float) -> tuple[Need, ...]:
+        return decode_needs(load, model, capacity, limits.objective, may_miss, prefill_work=work, scale=scale)
+
+    # A jump teaches the forecast by how much it came unforeseen, and clients miss what it cost: two margins for one
+    # thing, of which the larger holds. Together they were 1.65 x 1.7 after a single jump.
+    missed = memory.feedback.decode
+    if missed <= 0.0:
+        return load, needs(load, scale)
+    by_misses = needs(replace(load, error=0.0), scale * math.exp(missed))
+    if load.error <= 0.0:
+        return load, by_misses
+    pairs = zip(needs(load, scale), by_misses, strict=True)
+    return load, tuple(max(pair, key=lambda need: need.replicas) for pair in pairs)
 
 
 def _decode_load(found: Demand, pool: Observed, memory: Memory, model: CapacityModel, miss_share: float) -> DecodeLoad:
@@ -153,15 +166,6 @@ def _age_s(signals: Signals, limits: Limits) -> float:
     ages = [signals.at - pod.sampled_at for pod in signals.pods if pod.sampled_at is not None]
     fresh = [max(age_s, 0.0) for age_s in ages if age_s <= limits.fresh_s]
     return sum(fresh) / len(fresh) if fresh else 0.0
-
-
-def beside_error(feedback: float, error: float) -> float:
-    """The factor that the clients' misses (its logarithm) add to a need that has the forecast's error in it already.
-
-    A jump teaches both: the error by how much it came unforeseen, the misses by those it cost. They are two margins for
-    one thing, and the larger holds: 1.65 beside an error of 0.5 is 1.65 in all, not 2.5; so the factor left is 1.1.
-    """
-    return math.exp(max(feedback - math.log1p(error), 0.0))
 
 
 def _unseen_factor(entrance: Observed | None) -> float:

@@ -21,10 +21,14 @@ from headrace.catalog.measured import LLAMA_8B
 
 MODEL = CapacityModel.prior(LLAMA_8B, lookup("nvidia-h100"))
 ROLES = {Role.PREFILL: RoleLimits(1, 8), Role.DECODE: RoleLimits(1, 8)}
+KNOWN_ERRORS = (0.0,) * 20  # so many that the forecast's error counts
 
 
-def sizing_of(percentile: float, *, late_last: bool = True) -> Sizing:
-    """After five minutes of 60 requests a second."""
+def sizing_of(percentile: float, *, late_last: bool = True, missed: float = 0.0, error: float = 0.0) -> Sizing:
+    """After five minutes of 60 requests a second.
+
+    `missed`: the logarithm of the factor that clients' misses raise decode by; `error`: of the forecast, relative.
+    """
     fleet = FluidFleet(MODEL, {Role.PREFILL: 2, Role.DECODE: 2}, rate=lambda _t: 60.0)
     limits = Limits(Objective(percentile=percentile), ROLES, late_last=late_last)
     memory, model = initial_memory(), MODEL
@@ -34,6 +38,8 @@ def sizing_of(percentile: float, *, late_last: bool = True) -> Sizing:
             made = plan(fleet.signals(), model, limits, memory, fleet.now)
             memory, model = made.memory, made.model
     signals = fleet.signals()
+    forecast = replace(memory.forecast, errors=(KNOWN_ERRORS,) * 3, error=error) if error else memory.forecast
+    memory = replace(memory, feedback=replace(memory.feedback, decode=missed), forecast=forecast)
     pools = {role: observe(signals, role, limits, memory, model, fleet.now) for role in ROLES}
     return size(signals, pools, model, limits, memory)
 
@@ -134,3 +140,19 @@ def test_a_stricter_percentile_never_asks_for_less(*, late_last: bool) -> None:
     for role in ROLES:
         for more, less in zip(strict.needs[role], loose.needs[role], strict=True):
             assert more.replicas >= less.replicas - 1e-9
+
+
+def decode_needs_of(missed: float, error: float) -> list[float]:
+    sizing = sizing_of(95.0, missed=missed, error=error)
+    assert sizing.decode is not None
+    assert sizing.decode.error == pytest.approx(error)
+    return [need.replicas for need in sizing.needs[Role.DECODE]]
+
+
+@pytest.mark.parametrize(("missed", "error"), [(0.5, 0.5), (0.5, 0.1), (0.05, 0.5)])
+def test_of_clients_misses_and_the_forecasts_error_the_larger_raises_decode(missed: float, error: float) -> None:
+    neither, both = decode_needs_of(0.0, 0.0), decode_needs_of(missed, error)
+    alone = decode_needs_of(missed, 0.0), decode_needs_of(0.0, error)
+    assert both == pytest.approx([max(pair) for pair in zip(*alone, strict=True)])
+    for need, bare in zip(both[:2], neither[:2], strict=True):  # KV and steps; the link knows no margin
+        assert need >= math.exp(missed) * bare * (1.0 - 1e-9)

@@ -99,6 +99,11 @@ def test_every_committed_stressor_is_a_window_that_the_benchmark_judges(tmp_path
         ({"base": -1.0}, "scenarios.0.base"),
         ({"classes": []}, "scenarios.0.classes"),
         ({"seeds": []}, "scenarios.0.seeds"),
+        ({"name": "../elsewhere"}, "scenarios.0.name"),
+        ({"terms": [{"kind": "step", "start": 9, "end": 3, "height": 1}]}, "end 3 is not after start 9"),
+        ({"classes": [{**CHAT, "osl": {"mean": 9, "cv": 1, "min": 20, "max": 10}}]}, "max 10 is below min 20"),
+        ({"classes": [{**CHAT, "weight": [[9, 1], [3, 0]]}]}, "must rise"),
+        ({"classes": [{**CHAT, "weight": [[0, 1], [300, 0], [600, 1]]}]}, "at 300 s no class has a weight"),
     ],
 )
 def test_a_wrong_scenario_is_refused_by_field(
@@ -110,3 +115,17 @@ def test_a_wrong_scenario_is_refused_by_field(
     assert main(["--from", str(source), "--out", str(tmp_path)]) == 2
     assert named in capsys.readouterr().err
     assert not list(tmp_path.glob("*.parquet"))
+
+
+def test_two_scenarios_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "twice.json"
+    source.write_text(json.dumps({"scenarios": [scenario().model_dump(mode="json")] * 2}))
+    assert main(["--from", str(source), "--out", str(tmp_path)]) == 2
+    assert "would write one file: plain" in capsys.readouterr().err
+
+
+def test_what_a_scenario_says_and_nobody_reads_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "typo.json"
+    source.write_text(json.dumps({"scenarios": [scenario().model_dump(mode="json") | {"noise_sgima": 0.3}]}))
+    assert main(["--from", str(source), "--out", str(tmp_path)]) == 0
+    assert "not read: noise_sgima" in capsys.readouterr().out
